@@ -1,0 +1,1 @@
+"""Batches: their order, a pure function of seed and epoch, and their loading."""

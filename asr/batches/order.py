@@ -1,0 +1,70 @@
+"""The order of training: which utterances share a batch and which batch comes when, a pure function of (seed, epoch)."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from asr.errors import UsageError
+
+
+@dataclass
+class BatchOptions:
+    #: most utterances in one batch
+    utterances: int = 12
+    #: most audio seconds in one batch, padding counted; one utterance longer than this is a batch by itself
+    seconds: float = 90.0
+    #: epochs at the start that go from short utterances to long ones
+    short_first_epochs: int = 1
+    #: how far lengths mix in a bucket: durations are multiplied by 1 +- jitter before sorting (0 = exact sorting)
+    jitter: float = 0.15
+    #: threads that read and augment audio ahead of the training
+    workers: int = 1
+    #: most mebibytes of decoded 16-bit audio kept in memory
+    cache_mb: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.utterances < 1:
+            raise UsageError(f"batches.utterances must be at least 1, got {self.utterances}")
+        if not self.seconds > 0:
+            raise UsageError(f"batches.seconds must be above 0, got {self.seconds}")
+        if self.short_first_epochs < 0:
+            raise UsageError(f"batches.short_first_epochs must not be negative, got {self.short_first_epochs}")
+        if not 0 <= self.jitter < 1:
+            raise UsageError(f"batches.jitter must lie in [0, 1), got {self.jitter}")
+        if self.workers < 1:
+            raise UsageError(f"batches.workers must be at least 1, got {self.workers}")
+        if self.cache_mb < 0:
+            raise UsageError(f"batches.cache_mb must not be negative, got {self.cache_mb}")
+
+
+def cut_batches(order: Sequence[int], durations: Sequence[float], options: BatchOptions) -> list[list[int]]:
+    """Cut a sequence of indices into batches that hold the limits of `options`, keeping its order."""
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    longest = 0.0
+    for index in order:
+        grown = max(longest, durations[index])
+        if batch and (len(batch) == options.utterances or grown * (len(batch) + 1) > options.seconds):
+            batches.append(batch)
+            batch, grown = [], durations[index]
+        batch.append(index)
+        longest = grown
+    if batch:
+        batches.append(batch)
+    return batches
+
+
+def batch_order(durations: Sequence[float], *, options: BatchOptions, seed: int, epoch: int) -> list[list[int]]:
+    """Batches of one epoch, as lists of indices into `durations` (s); every index occurs exactly once.
+
+    The first `short_first_epochs` epochs go from short to long (the curriculum of Deep Speech 2, Amodei et al. 2016);
+    later ones put similar lengths together and shuffle the batches.
+    """
+    indices = range(len(durations))
+    if epoch < options.short_first_epochs:
+        return cut_batches(sorted(indices, key=lambda i: (durations[i], i)), durations, options)
+    draw = random.Random(f"{seed}/{epoch}")
+    spread = [durations[i] * (1 + options.jitter * (2 * draw.random() - 1)) for i in indices]
+    batches = cut_batches(sorted(indices, key=lambda i: (spread[i], i)), durations, options)
+    draw.shuffle(batches)
+    return batches

@@ -1,0 +1,51 @@
+"""`asr-score`: error rates from a reference manifest and a file of hypotheses."""
+
+from asr.cli.arguments import run_command, split_arguments
+from asr.cli.describe import Option, describe_keys, read_options
+from asr.errors import UsageError
+
+USAGE = """\
+usage: asr-score ref=FILE hyp=FILE unit=word|char|phone [out=DIR] [key=value ...]
+
+Compares hypotheses with references, joined by utterance id, and prints the error rate with its token counts and a 95 %
+interval (bootstrap over speakers, or over utterances where there are none). With out=DIR it writes DIR/score.json and
+DIR/alignments.txt. A reference without hypothesis, or whose recording could not be decoded, counts as deletions.
+Text is compared in Unicode NFC with runs of white space as one space; characters include the spaces between words.
+
+  asr-score ref=data/fsdd/test.jsonl hyp=runs/fsdd/hyp.jsonl unit=word out=runs/fsdd/score
+
+keys
+"""
+
+
+def usage() -> str:
+    return USAGE + "\n".join(describe_keys(_options()))
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(_score, argv, usage=usage)
+
+
+def _options() -> list[Option]:
+    return read_options("asr.scoring.score", "ScoreOptions")
+
+
+def _score(argv: list[str]) -> int:
+    keys = _options()
+    arguments = split_arguments(
+        argv, path_keys=[option.key for option in keys if option.path], keys=[option.key for option in keys]
+    )
+
+    from asr.config import compose_config
+    from asr.scoring.report import table, write_report
+    from asr.scoring.score import ScoreOptions, score_files
+
+    options = compose_config("score", arguments, ScoreOptions)
+    for key in ("ref", "hyp"):
+        if not getattr(options, key):
+            raise UsageError(f"{key}= is missing: write asr-score ref=FILE hyp=FILE unit=word|char|phone")
+    score = score_files(options)
+    print(table(score))
+    if options.out:
+        print("\nwritten: " + "  ".join(write_report(score, options.out)))
+    return 0

@@ -1,0 +1,1 @@
+"""Recordings and transcripts: manifests, audio files, and the check that lists all of their problems."""

@@ -1,0 +1,176 @@
+"""From a corpus to manifests: prepare, refuse or leave out what cannot be used, write, and say what was done."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from asr.data.corpora import CORPORA, Prepared
+from asr.data.corpora.corpus import FATAL
+from asr.data.files import show_path, write_atomic
+from asr.data.manifest import Problem, Utterance, write_manifest
+from asr.data.split import PARTS
+from asr.errors import DataError, UsageError
+
+RECORD = "prepare.json"
+#: Where all problems stand when there are more than are shown.
+PROBLEMS = "problems.txt"
+LISTED = 20
+ON_BAD = ("error", "skip")
+
+
+@dataclass(frozen=True)
+class PartCounts:
+    """How much there is of one part."""
+
+    utterances: int
+    hours: float
+    speakers: int
+    words: int
+    phones: int
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a prepared folder holds and how it came about; written to ``prepare.json``."""
+
+    corpus: str
+    #: The folder the corpus was read from; empty where it was generated.
+    root: str
+    options: dict[str, Any]
+    split: str
+    parts: dict[str, PartCounts]
+    left_out: list[Problem]
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``prepare.json``."""
+        kinds = Counter(problem.kind for problem in self.left_out)
+        return {
+            **asdict(self),
+            "left_out": {"count": len(self.left_out), "kinds": kinds, "items": list(map(asdict, self.left_out))},
+        }
+
+    def table(self) -> str:
+        """The counts of each part, one line each, aligned."""
+        rows: list[tuple[str, ...]] = [("part", "utterances", "hours", "speakers", "words", "phones")]
+        for part, counts in self.parts.items():
+            hours = f"{counts.hours:.3f}" if counts.hours < 10 else f"{counts.hours:.1f}"
+            numbers = (counts.utterances, counts.speakers, counts.words, counts.phones)
+            shown = [f"{number:,}" if number else "-" for number in numbers]
+            rows.append((part, shown[0], hours, *shown[1:]))
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = [[row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))] for row in rows]
+        return "\n".join("  ".join(line) for line in lines)
+
+
+def prepare_corpus(name: str, root: Path | None, out: Path, options: Any, *, on_bad: str = "error") -> Preparation:
+    """Prepare a corpus of ``CORPORA`` and write its manifests and ``prepare.json`` to ``out``.
+
+    ``root`` is None for a generated corpus. ``on_bad="error"`` refuses the corpus when anything in it cannot be used and
+    lists all of it; ``"skip"`` goes on without, names and counts it. Raises DataError for that, UsageError when ``out``
+    holds another corpus, ResourceError when it cannot be written.
+    """
+    corpus = CORPORA[name]
+    _expect_place(out, name)
+    prepared = corpus.prepare(out if corpus.generated or root is None else root, options)
+    if prepared.problems and (on_bad == "error" or any(problem.kind in FATAL for problem in prepared.problems)):
+        raise DataError(_refusal(out if root is None else root, out, prepared))
+    parts = {part: prepared.parts[part] for part in PARTS if prepared.parts.get(part)}
+    if not parts:
+        bad = len(prepared.problems)
+        raise DataError(
+            f"{show_path(out if root is None else root)}: 0 of {bad} utterances usable:\n{_listing(prepared.problems)}"
+        )
+    preparation = Preparation(
+        corpus=name,
+        root="" if root is None else os.path.abspath(root),
+        options=asdict(options),
+        split=prepared.split,
+        parts={part: count_part(utterances) for part, utterances in parts.items()},
+        left_out=prepared.problems,
+        notes=[*prepared.notes, *_clear(out, parts)],
+    )
+    for part, utterances in parts.items():
+        write_manifest(out / f"{part}.jsonl", utterances)
+    write_atomic(out / RECORD, json.dumps(preparation.to_dict(), indent=2) + "\n")
+    return preparation
+
+
+def count_part(utterances: Sequence[Utterance]) -> PartCounts:
+    """Utterances, hours, distinct speakers, words of the texts and phones."""
+    return PartCounts(
+        utterances=len(utterances),
+        hours=round(sum(utterance.duration for utterance in utterances) / 3600, 6),
+        speakers=len({utterance.speaker for utterance in utterances} - {None}),
+        words=sum(len((utterance.text or "").split()) for utterance in utterances),
+        phones=sum(len((utterance.phones or "").split()) for utterance in utterances),
+    )
+
+
+def describe_left_out(problems: Sequence[Problem]) -> str:
+    """How many utterances or files were left out, of which kinds, and which."""
+    return f"{len(problems)} left out ({_kinds(problems)}):\n{_listing(problems)}"
+
+
+def _expect_place(out: Path, name: str) -> None:
+    """Refuse to overwrite a file or another corpus."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out: {show_path(out)} is a file, expected a folder to write to")
+    there = _record(out).get("corpus")
+    if there not in (None, name):
+        raise UsageError(f"--out: {show_path(out)} already holds the corpus {there}; choose another folder, or remove it first")
+    foreign = [f"{part}.jsonl" for part in PARTS if (out / f"{part}.jsonl").exists()] if there is None else []
+    if foreign:
+        files = ", ".join(foreign)
+        raise UsageError(f"--out: {show_path(out)} already holds {files} that asr-data did not write; choose another folder")
+
+
+def _record(out: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((out / RECORD).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _clear(out: Path, parts: dict[str, list[Utterance]]) -> list[str]:
+    """Remove what an earlier preparation of the same corpus left and this one does not write; returns a note for each."""
+    notes = []
+    for part in PARTS:
+        path = out / f"{part}.jsonl"
+        if part not in parts and path.exists():
+            path.unlink()
+            notes.append(f"{part}.jsonl of an earlier preparation removed: there is no part {part} now")
+    (out / PROBLEMS).unlink(missing_ok=True)
+    return notes
+
+
+def _refusal(place: Path, out: Path, prepared: Prepared) -> str:
+    problems = prepared.problems
+    good = sum(map(len, prepared.parts.values()))
+    counted = (
+        f"{show_path(place)}: {len(problems)} problem{'s' * (len(problems) > 1)} ({_kinds(problems)}), {good} utterances usable"
+    )
+    lines = [f"{counted}:", _listing(problems), *(f"  note: {note}" for note in prepared.notes)]
+    if len(problems) > LISTED:
+        everything = "".join(f"{problem.kind}\t{problem}\n" for problem in problems)
+        write_atomic(out / PROBLEMS, everything.encode("utf-8", "backslashreplace"))
+        lines.append(f"  all of them stand in {show_path(out / PROBLEMS)}")
+    if good and not any(problem.kind in FATAL for problem in problems):
+        lines.append("Repair them, or leave them out with --on-bad skip.")
+    return "\n".join(lines)
+
+
+def _kinds(problems: Sequence[Problem]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in Counter(problem.kind for problem in problems).most_common())
+
+
+def _listing(problems: Sequence[Problem]) -> str:
+    lines = [f"  {problem}" for problem in problems[:LISTED]]
+    if len(problems) > LISTED:
+        lines.append(f"  ... and {len(problems) - LISTED} more")
+    return "\n".join(lines)

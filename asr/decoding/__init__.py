@@ -1,0 +1,1 @@
+"""From emissions to text: search that sees only log-probabilities, and `transcribe`, which runs a model over recordings."""

@@ -1,0 +1,1 @@
+"""From samples to normalised features: filterbanks and cepstra, mean and variance normalisation, augmentation."""

@@ -1,0 +1,188 @@
+"""From features to hidden frames: a front-end that shortens time, then a stack of recurrent layers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from asr.errors import UsageError
+from asr.models.recurrent import CELLS, FORGET_GATE, GATES, RecurrentLayer, valid_frames
+
+#: Time strides of the two convolutions for each subsampling.
+TIME_STRIDES = {1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2)}
+INITIALIZATIONS = ("orthogonal", "uniform")
+
+
+@dataclass
+class EncoderOptions:
+    """Shape of the encoder. `__post_init__` raises UsageError naming the option."""
+
+    #: How features enter: conv (two 3x3 convolutions) | stack (neighbouring frames side by side).
+    frontend: str = "conv"
+    #: Feature frames per encoder frame, 1 to 4.
+    subsampling: int = 2
+    #: Channels of each convolution of the conv front-end.
+    conv_channels: int = 32
+    #: Size of a linear layer between front-end and first recurrent layer; 0 leaves it out.
+    projection: int = 0
+    #: Recurrent cell: lstm | gru | rnn.
+    cell: str = "lstm"
+    #: Number of recurrent layers, 1 to 8.
+    layers: int = 3
+    #: Cells per layer and direction.
+    width: int = 256
+    #: Read each utterance in both directions; false gives an encoder that can stream.
+    bidirectional: bool = True
+    #: Probability that a value entering a recurrent layer or the output layer is dropped in training, 0 to below 1.
+    dropout: float = 0.2
+    #: Normalise the inputs of each recurrent layer over their features, frame by frame.
+    layer_norm: bool = True
+    #: Start of the forget gates' bias (cell=lstm), no unit.
+    forget_bias: float = 1.0
+    #: Start of the recurrent weights: orthogonal (per gate) | uniform (all of them within +-0.1).
+    initialization: str = "orthogonal"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("frontend", FRONTENDS), ("cell", CELLS), ("initialization", INITIALIZATIONS)):
+            if getattr(self, name) not in choices:
+                raise UsageError(f"encoder.{name}={getattr(self, name)!r} is not known: choose one of {', '.join(choices)}")
+        limits = {
+            "subsampling": (1, 4),
+            "conv_channels": (1, 4096),
+            "projection": (0, 2**16),
+            "layers": (1, 8),
+            "width": (1, 2**16),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"encoder.{name}={value} is out of range: use a whole number from {low} to {high}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise UsageError(f"encoder.dropout={self.dropout} is out of range: use a probability from 0 to below 1")
+        if not -100.0 <= self.forget_bias <= 100.0:
+            raise UsageError(f"encoder.forget_bias={self.forget_bias} is out of range: use a number from -100 to 100")
+
+
+def low_precision_pays(device: str) -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32 on this kind of device ("cpu", "cuda").
+
+    A CPU needs tile units (AMX) for it: with the AVX-512 bfloat16 instructions alone a product takes twice the time of float32.
+    """
+    if device != "cpu":
+        return True
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+
+
+class ConvFrontend(nn.Module):
+    """Two 3x3 convolutions with ReLU; frequency is halved twice, time by the strides of `TIME_STRIDES`.
+
+    (B, T, D) -> (B, ceil(T / subsampling), channels * ceil(D / 4)). Encoder frame t is centred on feature frame
+    subsampling * t. Frames beyond an utterance's length are re-zeroed before each convolution, so an utterance sees the same
+    zeros at its end in any batch. No statistic is taken over a batch.
+    """
+
+    def __init__(self, options: EncoderOptions, input_size: int):
+        super().__init__()
+        channels = options.conv_channels
+        self.strides = TIME_STRIDES[options.subsampling]
+        self.first = nn.Conv2d(1, channels, 3, stride=(self.strides[0], 2), padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, stride=(self.strides[1], 2), padding=1)
+        self.output_size = channels * -(-input_size // 4)
+        self.centre = 0.5
+        for layer in (self.first, self.second):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        x = _masked(features, lengths).unsqueeze(1)
+        x = F.relu(self.first(x))
+        inner = -(-lengths // self.strides[0])
+        x = x * valid_frames(inner, x.shape[2])[:, None, :, None]
+        x = F.relu(self.second(x))
+        return x.transpose(1, 2).flatten(2)
+
+
+class StackFrontend(nn.Module):
+    """`subsampling` neighbouring frames side by side: (B, T, D) -> (B, ceil(T / subsampling), subsampling * D).
+
+    The last frame of an utterance is completed with zeros.
+    """
+
+    def __init__(self, options: EncoderOptions, input_size: int):
+        super().__init__()
+        self.subsampling = options.subsampling
+        self.output_size = options.subsampling * input_size
+        self.centre = 0.5 * options.subsampling
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        x = _masked(features, lengths)
+        x = F.pad(x, (0, 0, 0, -x.shape[1] % self.subsampling))
+        return x.reshape(x.shape[0], x.shape[1] // self.subsampling, self.output_size)
+
+
+FRONTENDS = {"conv": ConvFrontend, "stack": StackFrontend}
+
+
+class Encoder(nn.Module):
+    """Front-end, optional projection, then for each layer: layer normalisation, dropout, recurrence.
+
+    Maps features (B, T, D) and lengths (B,) to (B, T', E) and (B,), T' = ceil(T / subsampling); frames beyond a length are
+    zero. An utterance of no frames, or a batch of none, gives no frames. `centre_frames` is the centre of encoder frame 0,
+    counted in feature frames. Under autocast it runs in the lower precision, but on a CPU where that is slower, in float32.
+    """
+
+    def __init__(self, options: EncoderOptions, input_size: int):
+        super().__init__()
+        self.subsampling = options.subsampling
+        self.frontend = FRONTENDS[options.frontend](options, input_size)
+        self.centre_frames: float = self.frontend.centre
+        size = self.frontend.output_size
+        self.projection = nn.Linear(size, options.projection) if options.projection else nn.Identity()
+        size = options.projection or size
+        self.norms = nn.ModuleList()
+        self.layers = nn.ModuleList()
+        for _ in range(options.layers):
+            self.norms.append(nn.LayerNorm(size) if options.layer_norm else nn.Identity())
+            self.layers.append(RecurrentLayer(size, options.width, cell=options.cell, bidirectional=options.bidirectional))
+            size = self.layers[-1].output_size
+        self.dropout = nn.Dropout(options.dropout)
+        self.output_size = size
+        for layer in self.layers:
+            for direction in filter(None, (layer.ahead, layer.back)):
+                _initialize(direction, options)
+
+    def output_length(self, frames: int) -> int:
+        """Feature frames T -> encoder frames T', as `forward` gives them."""
+        return -(-frames // self.subsampling)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        out_lengths = -(-lengths // self.subsampling)
+        if features.shape[0] * features.shape[1] == 0:
+            return features.new_zeros(features.shape[0], features.shape[1], self.output_size), out_lengths
+        device = features.device.type
+        with torch.autocast(device, enabled=torch.is_autocast_enabled(device) and low_precision_pays(device)):
+            x = self.projection(self.frontend(features, lengths))
+            for norm, layer in zip(self.norms, self.layers):
+                x = layer(self.dropout(norm(x)), out_lengths)
+            return self.dropout(x), out_lengths
+
+
+def _masked(x: Tensor, lengths: Tensor) -> Tensor:
+    return x * valid_frames(lengths, x.shape[1]).unsqueeze(2)
+
+
+def _initialize(direction: nn.Module, options: EncoderOptions) -> None:
+    """Start values of one direction of one recurrent layer, drawn from torch's generator."""
+    with torch.no_grad():
+        for name, weight in direction.named_parameters():
+            if options.initialization == "uniform":
+                nn.init.uniform_(weight, -0.1, 0.1)
+            elif "bias" in name:
+                nn.init.zeros_(weight)
+            else:
+                for gate in weight.chunk(GATES[options.cell]):
+                    nn.init.orthogonal_(gate) if "_hh" in name else nn.init.xavier_uniform_(gate)
+        if options.cell in FORGET_GATE:
+            gate = FORGET_GATE[options.cell]
+            direction.bias_ih_l0[gate * options.width : (gate + 1) * options.width] += options.forget_bias

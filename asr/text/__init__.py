@@ -1,0 +1,1 @@
+"""Transcripts into token ids and back."""

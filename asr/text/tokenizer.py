@@ -1,0 +1,208 @@
+"""Transcripts into token ids and back: characters or phones, after a declared normalisation and nothing else."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from asr.errors import DataError, ModelError, UsageError
+from asr.text.phones import PHONE_SETS, TIMIT48, TIMIT61_TO_48, fold_phones, strip_arpabet
+
+UNITS = ("characters", "phones")
+CASES = ("keep", "lower", "upper")
+UNICODE_FORMS = ("NFC", "NFKC", "none")
+
+BLANK = "<blank>"
+#: Written out in a transcript they would be mistaken for what the toolkit means by them.
+RESERVED = (BLANK, "<unk>", "<s>", "</s>")
+#: Stands for the space in tokens.txt.
+WRITTEN_SPACE = "▁"
+
+#: Characters without a sound or a shape: zero-width space, word joiner, byte-order mark, soft hyphen, marks of direction.
+#: The joiners U+200C and U+200D stay, for some scripts spell with them.
+_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
+
+
+@dataclass
+class TokenOptions:
+    """What a transcript is cut into, and how it is normalised before."""
+
+    #: what a token is: characters (of `text`) | phones (of `phones`)
+    unit: str = "characters"
+    #: letters: keep | lower | upper
+    case: str = "keep"
+    #: Unicode form: NFC | NFKC, both without invisible characters (zero width, direction, soft hyphen) | none (as it is)
+    unicode: str = "NFC"
+    #: replacements, after the steps above: substring -> string in characters, symbol -> symbol in phones ("" deletes)
+    map: dict[str, str] = field(default_factory=dict)
+    #: phones only: as_is | arpabet (stress and word-position marks dropped) | timit61 | timit48 | timit39 (folded)
+    phone_set: str = "as_is"
+
+    def __post_init__(self) -> None:
+        choices = {"unit": UNITS, "case": CASES, "unicode": UNICODE_FORMS, "phone_set": ("as_is", *PHONE_SETS)}
+        for name, allowed in choices.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise UsageError(f'tokens.{name}="{value}" is not one of {", ".join(allowed)}')
+        if "" in self.map:
+            raise UsageError("tokens.map: the empty string cannot be replaced; name a substring or a symbol")
+        if self.unit == "characters" and self.phone_set != "as_is":
+            raise UsageError(f"tokens.phone_set={self.phone_set} needs tokens.unit=phones")
+
+
+class Tokenizer:
+    """Text <-> token ids. Id 0 is the blank of CTC and stands for no text; the space is a symbol like any other character."""
+
+    def __init__(self, symbols: Sequence[str], options: TokenOptions) -> None:
+        self.symbols: tuple[str, ...] = tuple(symbols)
+        self.options = options
+        self._ids = {symbol: index for index, symbol in enumerate(self.symbols) if index}
+        fault = _symbols_fault(self.symbols, options)
+        if fault:
+            raise ModelError(f"tokens: {fault}")
+
+    def __len__(self) -> int:
+        """The size V of the vocabulary, with the blank."""
+        return len(self.symbols)
+
+    @classmethod
+    def build(cls, texts: Iterable[str], options: TokenOptions) -> "Tokenizer":
+        """The alphabet of these (training) transcripts, in the order of code points.
+
+        Raises DataError for a reserved name written out (``<blank>``, ``<unk>``, ``<s>``, ``</s>``), for the character U+2581,
+        for phones outside the declared set, and when nothing is left after normalisation.
+        """
+        found: set[str] = set()
+        for text in texts:
+            normal = normalize(text, options)
+            for name in _reserved_in(normal, options):
+                fault = f'the transcript "{text[:80]}" holds {name}, a name the toolkit keeps for itself'
+                raise DataError(f"{fault}; remove it, or replace it through tokens.map")
+            found.update(_split(normal, options))
+        if not found:
+            raise DataError("no symbol to learn: all training transcripts are empty after normalisation")
+        if options.phone_set != "as_is":
+            foreign = sorted(found - set(PHONE_SETS[options.phone_set]))
+            if foreign:
+                fault = f"phones outside tokens.phone_set={options.phone_set}: {' '.join(foreign[:20])}"
+                raise DataError(f"{fault}; replace them through tokens.map, or choose another set")
+        return cls((BLANK, *sorted(found)), options)
+
+    def normalize(self, text: str) -> str:
+        """The text after the declared steps: Unicode form, case, map, phone set; runs of white space become one space."""
+        return normalize(text, self.options)
+
+    def unknown_symbols(self, text: str) -> list[str]:
+        """What the normalised text holds and the alphabet does not, in order, with repeats; reserved names written out too."""
+        normal = normalize(text, self.options)
+        return _reserved_in(normal, self.options) or [s for s in _split(normal, self.options) if s not in self._ids]
+
+    def encode(self, text: str) -> list[int]:
+        """The ids (1..V-1) of the normalised text; DataError naming the symbols outside the alphabet."""
+        unknown = self.unknown_symbols(text)
+        if unknown:
+            names = ", ".join(show_symbol(symbol) for symbol in sorted(set(unknown)))
+            raise DataError(f'"{text[:80]}" holds symbols outside the alphabet: {names}; replace them through tokens.map')
+        return [self._ids[symbol] for symbol in _split(normalize(text, self.options), self.options)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of these ids (1..V-1, no blanks): characters run together, phones with spaces between them."""
+        wrong = [index for index in ids if not 0 < index < len(self.symbols)]
+        if wrong:
+            raise ModelError(f"token id {wrong[0]} is outside 1..{len(self.symbols) - 1}; do model and tokens belong together?")
+        return ("" if self.options.unit == "characters" else " ").join(self.symbols[index] for index in ids)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write tokens.txt: ``SYMBOL ID`` per line, in the order of ids, UTF-8, the space as U+2581."""
+        lines = [f"{WRITTEN_SPACE if symbol == ' ' else symbol} {index}\n" for index, symbol in enumerate(self.symbols)]
+        with open(path, "w", encoding="utf-8", newline="\n") as handle:
+            handle.writelines(lines)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], options: TokenOptions) -> "Tokenizer":
+        """Read tokens.txt; ModelError for a missing file, a line that is not ``SYMBOL ID``, a gap or a symbol given twice."""
+        try:
+            with open(path, encoding="utf-8", newline="\n") as handle:
+                lines = handle.read().removesuffix("\n").split("\n")
+        except OSError as error:
+            raise ModelError(
+                f"{path}: cannot be read ({os.strerror(error.errno or 0)}); the model folder is incomplete"
+            ) from None
+        except UnicodeDecodeError:
+            raise ModelError(f"{path}: is not UTF-8 text; the model folder is damaged") from None
+        symbols = []
+        for number, line in enumerate(lines):
+            symbol, _, index = line.removesuffix("\r").rpartition(" ")
+            if not symbol or index != str(number):
+                raise ModelError(f'{path}:{number + 1}: expected "SYMBOL {number}", got {line[:40]!r}; the file is damaged')
+            symbols.append(" " if symbol == WRITTEN_SPACE else symbol)
+        fault = _symbols_fault(symbols, options)
+        if fault:
+            raise ModelError(f"{path}: {fault}; the file is damaged or belongs to another model")
+        return cls(symbols, options)
+
+
+def normalize(text: str, options: TokenOptions) -> str:
+    """The declared normalisation of ``TokenOptions``, without an alphabet."""
+    text = _unicode_form(text, options.unicode)
+    if options.case != "keep":
+        text = _unicode_form(text.lower() if options.case == "lower" else text.upper(), options.unicode)
+    if options.unit == "characters":
+        for old, new in options.map.items():
+            text = text.replace(old, new)
+        return " ".join(text.split())
+    phones = [phone for phone in (options.map.get(phone, phone) for phone in text.split()) if phone]
+    return " ".join(_to_phone_set(phones, options.phone_set))
+
+
+def show_symbol(symbol: str) -> str:
+    """A symbol as a message shows it: in quotes, with its code point where one cannot read or tell it."""
+    if len(symbol) == 1 and (not symbol.isascii() or not symbol.isprintable()):
+        code = f"U+{ord(symbol):04X}"
+        return f'"{symbol}" ({code})' if symbol.isprintable() else code
+    return f'"{symbol}"'
+
+
+def _unicode_form(text: str, form: str) -> str:
+    if form == "none":
+        return text
+    return unicodedata.normalize("NFKC" if form == "NFKC" else "NFC", _INVISIBLE.sub("", text))
+
+
+def _to_phone_set(phones: list[str], phone_set: str) -> list[str]:
+    """Phones of the set; what is not of its alphabet is left alone, to be reported as unknown."""
+    if phone_set == "arpabet":
+        return [strip_arpabet(phone) for phone in phones]
+    if phone_set in ("timit48", "timit39"):
+        known = (phone in TIMIT61_TO_48 or phone in TIMIT48 for phone in phones)
+        pieces = (fold_phones([phone], phone_set) if ok else [phone] for phone, ok in zip(phones, known, strict=True))
+        return [phone for piece in pieces for phone in piece]
+    return phones
+
+
+def _split(normal: str, options: TokenOptions) -> list[str]:
+    return list(normal) if options.unit == "characters" else normal.split()
+
+
+def _reserved_in(normal: str, options: TokenOptions) -> list[str]:
+    if options.unit == "phones":
+        return [phone for phone in normal.split() if phone in RESERVED or phone == WRITTEN_SPACE]
+    return [name for name in (*RESERVED, WRITTEN_SPACE) if name in normal]
+
+
+def _symbols_fault(symbols: Sequence[str], options: TokenOptions) -> str | None:
+    if not symbols or symbols[0] != BLANK:
+        return f"expected {BLANK} as symbol 0, got {symbols[0]!r}" if symbols else f"no symbols; expected {BLANK} first"
+    if len(symbols) < 2:
+        return f"only {BLANK}, no symbol to write"
+    seen: set[str] = set()
+    for index, symbol in enumerate(symbols):
+        if symbol in seen:
+            return f"symbol {symbol!r} stands twice, the second time as {index}"
+        seen.add(symbol)
+        if index and options.unit == "characters" and (len(symbol) != 1 or symbol == WRITTEN_SPACE):
+            return f"symbol {index}, {symbol!r}, is not one character, but tokens.unit=characters"
+        if index and options.unit == "phones" and (symbol.split() != [symbol] or symbol in RESERVED):
+            return f"symbol {index}, {symbol!r}, is not a phone, but tokens.unit=phones"
+    return None

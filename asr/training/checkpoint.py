@@ -1,0 +1,186 @@
+"""Checkpoints a killed training goes on from: complete, verified byte by byte, and never half written.
+
+A checkpoint is a folder `step-N/` with `model.safetensors`, `optimizer.safetensors`, `average.safetensors`, `state.json` and,
+written last, `checksums.json`. It is made under another name, flushed to the disk, and renamed. No file in it can run code.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from asr.errors import ModelError, ResourceError, UsageError
+
+FORMAT = 1
+TENSOR_FILES = ("model", "optimizer", "average")
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold the run directory for this process; a second training in it is refused."""
+    import fcntl
+
+    path = run_dir / ".lock"
+    with open(path, "a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            owner = handle.read().strip() or "another process"
+            raise UsageError(f"{run_dir} is in use by {owner}: wait for it, stop it, or choose another run_dir") from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {os.uname().nodename}")
+        handle.flush()
+        yield
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, data: bytes) -> str:
+    with open(path, "wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    return hashlib.sha256(data).hexdigest()
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's tensors under names like `3/exp_avg`: parameter number, then name."""
+    state = optimizer.state_dict()["state"]
+    return {f"{number}/{name}": torch.as_tensor(value) for number, entries in state.items() for name, value in entries.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, name = key.split("/", 1)
+        state.setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def save_checkpoint(run_dir: Path, step: int, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any], *, keep: int) -> Path:
+    """Write `run_dir/checkpoints/step-N` and remove all but the newest `keep`; ResourceError when the disk does not take it."""
+    folder = run_dir / "checkpoints"
+    final = folder / f"step-{step:07d}"
+    partial = folder / f"step-{step:07d}.tmp-{os.getpid()}"
+    size = sum(tensor.nbytes for part in tensors.values() for tensor in part.values())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < size + 2**20:
+            raise OSError(errno.ENOSPC, "no space left")
+        partial.mkdir()
+        sums = {}
+        for name in TENSOR_FILES:
+            plain = {key: value.detach().cpu().contiguous() for key, value in tensors[name].items()}
+            sums[f"{name}.safetensors"] = _write(partial / f"{name}.safetensors", save(plain))
+        sums["state.json"] = _write(
+            partial / "state.json", json.dumps({"format": FORMAT, "step": step, **state}, indent=1).encode()
+        )
+        _write(partial / "checksums.json", json.dumps(sums, indent=1).encode())
+        _flush(partial)
+        if final.exists():
+            shutil.rmtree(final)
+        os.rename(partial, final)
+        _flush(folder)
+    except OSError as fault:
+        shutil.rmtree(partial, ignore_errors=True)
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            need = f"{size / 2**20:.0f} MB needed, {shutil.disk_usage(folder).free / 2**20:.0f} MB free"
+            raise ResourceError(f"no space left for checkpoint {final} ({need}): free some and start again to resume") from None
+        raise ResourceError(f"checkpoint {final} could not be written ({fault.strerror}): the one before it is intact") from None
+    for _, old in _found(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def _found(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    named = ((re.fullmatch(r"step-(\d+)", path.name), path) for path in folder.iterdir())
+    return sorted((int(match[1]), path) for match, path in named if match and path.is_dir())
+
+
+def _verified(folder: Path) -> dict[str, bytes]:
+    """The files of one checkpoint, each equal to its checksum; ModelError names the first that is not."""
+    try:
+        sums = json.loads((folder / "checksums.json").read_bytes())
+        wanted = {f"{name}.safetensors" for name in TENSOR_FILES} | {"state.json"}
+        if not isinstance(sums, dict) or set(sums) != wanted:
+            raise ValueError("unexpected list of files")
+    except (OSError, ValueError) as fault:
+        raise ModelError(f"{folder}/checksums.json is missing or damaged ({fault})") from None
+    files = {}
+    for name, expected in sums.items():
+        try:
+            files[name] = (folder / name).read_bytes()
+        except OSError as fault:
+            raise ModelError(f"{folder / name} cannot be read ({fault.strerror})") from None
+        if hashlib.sha256(files[name]).hexdigest() != expected:
+            raise ModelError(f"{folder / name} does not have its sha256 of checksums.json: it is damaged")
+    return files
+
+
+def load_newest(run_dir: Path, tell: Any = print) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:
+    """State and tensors of the newest intact checkpoint, or None where there is none.
+
+    A damaged one is renamed `.corrupt`, reported through `tell`, and the one before it is taken; the rests of killed saves are
+    removed. Raises ModelError where there are checkpoints but none is intact.
+    """
+    folder = run_dir / "checkpoints"
+    if folder.is_dir():
+        for litter in folder.glob("step-*.tmp-*"):
+            tell(f"removing {litter}, the rest of a save that was cut off")
+            shutil.rmtree(litter, ignore_errors=True)
+    damaged: list[str] = []
+    for _, path in reversed(_found(folder)):
+        try:
+            files = _verified(path)
+        except ModelError as fault:
+            damaged.append(str(fault))
+            tell(f"WARNING: {fault}; it is set aside as {path.name}.corrupt and the checkpoint before it is used")
+            shutil.rmtree(path.with_name(path.name + ".corrupt"), ignore_errors=True)
+            os.rename(path, path.with_name(path.name + ".corrupt"))
+            continue
+        state = json.loads(files["state.json"])
+        if state.get("format") != FORMAT:
+            raise ModelError(
+                f"{path} has checkpoint format {state.get('format')}, this version reads {FORMAT}: use the version that wrote it"
+            )
+        return state, {name: load(files[f"{name}.safetensors"]) for name in TENSOR_FILES}
+    if damaged:
+        raise ModelError(f"no intact checkpoint is left in {folder}: {damaged[0]}; start anew in another run_dir")
+    return None
+
+
+def differing_keys(stored: dict[str, Any], current: dict[str, Any], free: frozenset[str]) -> list[str]:
+    """Lines `key: stored -> current` for each option that differs, the keys in `free` left out."""
+
+    def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for key, value in tree.items():
+            if isinstance(value, dict) and value:
+                out.update(flat(value, f"{prefix}{key}."))
+            else:
+                out[prefix + key] = value
+        return out
+
+    before, now = flat(stored), flat(current)
+    keys = [key for key in sorted(before.keys() | now.keys()) if key not in free]
+    return [f"{key}: {before.get(key)!r} -> {now.get(key)!r}" for key in keys if before.get(key) != now.get(key)]

@@ -1,0 +1,417 @@
+"""The training loop: one epoch after another until the schedule, patience or a signal ends it; resumable at every checkpoint."""
+
+import json
+import math
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from asr.batches.dataset import AudioStore, Batch, BatchLoader, evaluation_order
+from asr.batches.order import batch_order
+from asr.data.audio import AudioWarning
+from asr.data.manifest import manifest_sha256, write_atomic
+from asr.errors import ModelError, ResourceError, UsageError
+from asr.features.augment import SpecAugment, utterance_seed
+from asr.models.ctc import check_targets, ctc_loss
+from asr.models.model import SpeechModel
+from asr.models.package import load_model, save_model
+from asr.text.tokenizer import Tokenizer
+from asr.training import metrics
+from asr.training.checkpoint import differing_keys, flatten_optimizer, load_newest, locked, restore_optimizer, save_checkpoint
+from asr.training.device import autocast_for, choose_device, choose_precision
+from asr.training.diagnosis import diagnose
+from asr.training.optim import LastAverage, NoAverage, RunningAverage, WeightAverage, build_optimizer, learning_rate
+from asr.training.options import FREE_ON_RESUME, TrainConfig
+from asr.training.preparation import (
+    build_model,
+    build_tokenizer,
+    check_parts,
+    fit_normalizer,
+    manifest_path,
+    scan_parts,
+    speaker_statistics,
+    usable_parts,
+)
+from asr.training.terminal import StopAsked, say
+from asr.training.validate import Validation, validate, weights_swapped
+from asr.training.warmstart import copy_matching
+
+
+class Training:
+    """State of one training; `run` goes on from wherever it stands."""
+
+    def __init__(self, config: TrainConfig):
+        self.config = config
+        self.run_dir = Path(config.run_dir)
+        self.device = choose_device(config.device)
+        self.precision = choose_precision(config.training.precision, self.device)
+        self.autocast = autocast_for(self.device, self.precision)
+        self.step = self.epoch = self.batch_index = 0
+        self.best: dict[str, Any] | None = None
+        self.epoch_loss = self.epoch_tokens = self.epoch_audio_s = 0.0
+        self.bad_steps: list[str] = []
+        self.bad_in_a_row = 0
+        self.seconds_before = 0.0
+
+    # --- data and model
+
+    def prepare(self) -> None:
+        config = self.config
+        found = scan_parts(config)
+        start = load_model(config.init) if config.init else None
+        self.tokenizer: Tokenizer = build_tokenizer(found["train"][0], config)
+        model = build_model(config, len(self.tokenizer))
+        reports = check_parts(config, found, self.tokenizer, model.emission_length)
+        document = {part: report.to_dict() for part, report in reports.items()}
+        write_atomic(self.run_dir / "data_report.json", json.dumps(document, indent=1, ensure_ascii=False))
+        parts = usable_parts(reports, config, self.tokenizer)
+        for report in reports.values():
+            if report.problems or report.warnings:
+                say(report.table())
+        self.train_part, self.valid_part = parts["train"], parts["valid"]
+        hours = {part: sum(parts[part].durations) / 3600 for part in parts}
+        say(
+            f"data: {len(self.train_part.utterances)} utterances ({hours['train']:.2f} h) to train, "
+            f"{len(self.valid_part.utterances)} ({hours['valid']:.2f} h) to validate, {len(self.tokenizer)} symbols with blank"
+        )
+        self.model = model
+        self.make_loaders(model)
+        if start is not None:
+            say(copy_matching(start.model, model, self.tokenizer, start.tokenizer))
+        self.model.to(self.device)
+        name = (
+            torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        )
+        say(f"model: {model.parameter_count() / 1e6:.2f} M weights on {name}, {str(self.precision).removeprefix('torch.')}")
+        self.optimizer = build_optimizer(self.model, config.optim)
+        self.average: WeightAverage = {
+            "running": lambda: RunningAverage(self.model, config.training.average_decay),
+            "last": lambda: LastAverage(self.model, config.training.average_last),
+            "none": lambda: NoAverage(self.model),
+        }[config.training.average]()
+
+    def make_loaders(self, model: SpeechModel) -> None:
+        config = self.config
+        store = AudioStore(
+            sample_rate=config.features.sample_rate, channels=config.data.channels, cache_mb=config.batches.cache_mb
+        )
+        common: dict[str, Any] = {"store": store, "seed": config.seed, "workers": config.batches.workers}
+        self.train_loader = BatchLoader(self.train_part.utterances, self.train_part.targets, augment=config.augment, **common)
+        self.valid_loader = BatchLoader(self.valid_part.utterances, self.valid_part.targets, **common)
+        self.valid_order = evaluation_order(self.valid_part.durations, config.batches)
+        say("reading the audio and fitting the feature statistics")
+        if config.normalize.needs_speakers:
+            for part, loader in ((self.train_part, self.train_loader), (self.valid_part, self.valid_loader)):
+                plain = BatchLoader(part.utterances, part.targets, **common)
+                table = speaker_statistics(model, part, plain, config)
+                loader.statistics = table.get
+        plain = BatchLoader(
+            self.train_part.utterances, self.train_part.targets, statistics=self.train_loader.statistics, **common
+        )
+        fit_normalizer(model, self.train_part, plain, config)
+
+    def order(self, epoch: int) -> list[list[int]]:
+        return batch_order(self.train_part.durations, options=self.config.batches, seed=self.config.seed, epoch=epoch)
+
+    # --- steps
+
+    def loss_of(self, batch: Batch) -> torch.Tensor:
+        spec = SpecAugment(self.config.augment.at_epoch(self.epoch), blocks=self.config.features.deltas + 1)
+
+        def masks(features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            return spec(features, lengths, batch.seeds)
+
+        with self.autocast():
+            emissions = self.model(batch.waveforms, batch.waveform_lengths, cmvn=batch.cmvn, spec_augment=masks)
+        check_targets(batch.tokens, batch.token_lengths, emissions.lengths, len(self.tokenizer), batch.ids)
+        return ctc_loss(emissions.log_probs, emissions.lengths, batch.tokens, batch.token_lengths)
+
+    def train_step(self, batch: Batch, progress: float) -> float:
+        """One update; returns the learning rate. A gradient that is not finite is skipped, counted and named."""
+        self.model.train()
+        torch.manual_seed(utterance_seed(self.config.seed, self.epoch, f"step {self.step}"))
+        rate = learning_rate(self.step, progress, self.config.optim)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        losses = self.loss_of(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.mean().backward()
+        limit = self.config.optim.clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.step += 1
+        if not torch.isfinite(norm):
+            self.note_bad_step(batch, losses)
+            return rate
+        self.bad_in_a_row = 0
+        self.optimizer.step()
+        self.average.after_step(self.step)
+        self.epoch_loss += float(losses.detach().sum())
+        self.epoch_tokens += int(batch.token_lengths.sum())
+        return rate
+
+    def note_bad_step(self, batch: Batch, losses: torch.Tensor) -> None:
+        names = [name for name, loss in zip(batch.ids, losses.tolist()) if not math.isfinite(loss)] or batch.ids
+        self.bad_in_a_row += 1
+        self.bad_steps.append(f"step {self.step}: {', '.join(names[:5])}")
+        say(f"WARNING: gradient not finite, step skipped; utterances: {', '.join(names[:5])}")
+        if self.bad_in_a_row >= self.config.training.max_bad_steps:
+            raise ModelError(
+                f"{self.bad_in_a_row} steps in a row had a gradient that is not finite: lower optim.learning_rate (now "
+                f"{self.config.optim.learning_rate}) and start again; the last checkpoint in {self.run_dir}/checkpoints is kept"
+            )
+
+    def run_epoch(self, stop: StopAsked) -> bool:
+        """The rest of the epoch; False when it was stopped inside."""
+        order = self.order(self.epoch)
+        rest = order[self.batch_index :]
+        started = saved = time.monotonic()
+        heard = 0.0
+        bar = tqdm(
+            total=len(order), initial=self.batch_index, desc=f"epoch {self.epoch + 1}", unit="batch", leave=False, disable=None
+        )
+        batches = self.train_loader.batches(rest, epoch=self.epoch)
+        try:
+            for batch in batches:
+                rate = self.train_step(
+                    batch.to(self.device), (self.epoch + self.batch_index / len(order)) / self.config.training.epochs
+                )
+                self.batch_index += 1
+                self.last_rate = rate
+                heard += float(batch.waveform_lengths.sum()) / self.config.features.sample_rate
+                bar.update()
+                mean = self.epoch_loss / max(1.0, self.epoch_tokens)
+                speed = heard / (time.monotonic() - started)
+                bar.set_postfix_str(f"loss {mean:.3f}, lr {rate:.1e}, {speed:.0f} s audio/s", refresh=False)
+                if stop.signal:
+                    self.checkpoint()
+                    return False
+                if time.monotonic() - saved > 60 * self.config.training.checkpoint_minutes:
+                    self.checkpoint()
+                    saved = time.monotonic()
+        finally:
+            batches.close()
+            bar.close()
+        self.epoch_audio_s = heard
+        return True
+
+    # --- after an epoch
+
+    def finish_epoch(self, seconds: float) -> None:
+        self.epoch += 1
+        self.batch_index = 0
+        self.average.after_epoch()
+        if self.epoch % self.config.training.validate_every == 0 or self.epoch == self.config.training.epochs:
+            started = time.monotonic()
+            with weights_swapped(self.model, self.average.weights()):
+                result = validate(
+                    self.model,
+                    self.valid_part,
+                    self.valid_loader,
+                    self.valid_order,
+                    self.tokenizer,
+                    device=self.device,
+                    autocast=self.autocast,
+                )
+                self.report(result, seconds, time.monotonic() - started)
+        self.epoch_loss = self.epoch_tokens = 0.0
+
+    def report(self, result: Validation, train_s: float, valid_s: float) -> None:
+        name = "phone" if self.tokenizer.options.unit == "phones" else "character"
+        error = result.symbols.error_rate
+        line = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "train_loss": self.epoch_loss / max(1.0, self.epoch_tokens),
+            "valid_loss": result.loss,
+            "error_rate": error if error is not None else math.inf,
+            f"valid_{name}_error_rate": error,
+            "blank_fraction": result.blank_fraction,
+            "learning_rate": self.last_rate,
+            "train_s": round(train_s, 2),
+            "valid_s": round(valid_s, 2),
+            "audio_s_per_s": round(self.epoch_audio_s / max(train_s, 1e-9), 1),
+        }
+        if result.words is not None:
+            line["valid_word_error_rate"] = result.words.error_rate
+        better = self.best is None or line["error_rate"] < self.best["error_rate"]
+        if better:
+            self.best = {"epoch": self.epoch, "step": self.step, "error_rate": line["error_rate"]}
+            save_model(self.run_dir / "model", self.model, self.tokenizer, notes=self.notes(line))
+        words = (
+            f", WER {100 * result.words.error_rate:.1f} %"
+            if result.words is not None and result.words.error_rate is not None
+            else ""
+        )
+        short = "PER" if name == "phone" else "CER"
+        say(
+            f"epoch {self.epoch:3d}/{self.config.training.epochs}  loss {line['train_loss']:.3f}  valid loss {result.loss:.3f}  "
+            f"{short} {100 * line['error_rate']:.1f} %{words}  {train_s:.0f}+{valid_s:.0f} s  "
+            f"{line['audio_s_per_s']:.0f} s audio/s{'  *best' if better else ''}"
+        )
+        for reference, hypothesis in result.examples:
+            say(f"    ref: {reference}\n    hyp: {hypothesis}")
+        if advice := diagnose(self.epoch, result, utterances=len(self.valid_part.utterances)):
+            say(f"    note: {advice}")
+        path = self.run_dir / "metrics.jsonl"
+        metrics.append(path, line)
+        metrics.draw_curves(
+            metrics.read_metrics(path),
+            self.run_dir / "curves.png",
+            title=f"{self.run_dir.name}: {len(self.train_part.utterances)} training utterances",
+        )
+
+    def notes(self, line: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "valid_error_rate": line["error_rate"],
+            "seed": self.config.seed,
+            "precision": str(self.precision).removeprefix("torch."),
+            "average": self.config.training.average,
+            "training_utterances": len(self.train_part.utterances),
+            "training_hours": round(sum(self.train_part.durations) / 3600, 4),
+        }
+
+    def patience_over(self) -> bool:
+        patience = self.config.training.patience
+        return bool(patience and self.best and self.epoch - self.best["epoch"] >= patience)
+
+    # --- checkpoints
+
+    def checkpoint(self, finished: bool = False) -> None:
+        state = {
+            "epoch": self.epoch,
+            "batch_index": self.batch_index,
+            "best": self.best,
+            "epoch_loss": self.epoch_loss,
+            "epoch_tokens": self.epoch_tokens,
+            "bad_steps": self.bad_steps,
+            "seconds": self.seconds_before + time.monotonic() - self.started,
+            "last_rate": self.last_rate,
+            "finished": finished,
+            "precision": str(self.precision).removeprefix("torch."),
+            "tokens": list(self.tokenizer.symbols),
+            "manifests": self.manifest_sums(),
+            "config": asdict(self.config),
+            "torch": torch.__version__,
+        }
+        tensors = {
+            "model": dict(self.model.state_dict()),
+            "optimizer": flatten_optimizer(self.optimizer),
+            "average": self.average.state(),
+        }
+        save_checkpoint(self.run_dir, self.step, tensors, state, keep=self.config.training.keep)
+
+    def manifest_sums(self) -> dict[str, str]:
+        return {part: manifest_sha256(manifest_path(self.config, getattr(self.config.data, part))) for part in ("train", "valid")}
+
+    def resume(self, state: dict[str, Any], tensors: dict[str, dict[str, torch.Tensor]]) -> None:
+        if state["tokens"] != list(self.tokenizer.symbols):
+            raise ModelError(f"{self.run_dir} was trained with other symbols than the data gives now: choose another run_dir")
+        if state["precision"] != str(self.precision).removeprefix("torch."):
+            say(f"WARNING: the run was in {state['precision']} and goes on in {str(self.precision).removeprefix('torch.')}")
+        self.model.load_state_dict(tensors["model"])
+        restore_optimizer(self.optimizer, tensors["optimizer"])
+        self.average.load_state(tensors["average"])
+        for name in ("step", "epoch", "batch_index", "best", "epoch_loss", "epoch_tokens", "bad_steps", "last_rate"):
+            setattr(self, name, state[name])
+        self.seconds_before = state["seconds"]
+        metrics.keep_until(self.run_dir / "metrics.jsonl", self.step)
+        say(f"resumed from step {self.step} (epoch {self.epoch + 1}, batch {self.batch_index})")
+
+    def run(self) -> int:
+        self.started = time.monotonic()
+        with StopAsked() as stop:
+            while self.epoch < self.config.training.epochs and not self.patience_over():
+                started = time.monotonic()
+                if not self.run_epoch(stop):
+                    say(f"stopped at step {self.step}, saved in {self.run_dir}: the same command goes on from here")
+                    return 128 + stop.signal
+                self.finish_epoch(time.monotonic() - started)
+                done = self.epoch >= self.config.training.epochs or self.patience_over()
+                self.checkpoint(finished=done)
+                if stop.signal and not done:
+                    return 128 + stop.signal
+        self.say_end()
+        return 0
+
+    def say_end(self) -> None:
+        config, best = self.config, self.best
+        assert best is not None
+        minutes = (self.seconds_before + time.monotonic() - self.started) / 60
+        unit = "phone" if self.tokenizer.options.unit == "phones" else "word"
+        if self.bad_steps:
+            say(
+                f"{len(self.bad_steps)} steps were skipped because their gradient was not finite: {'; '.join(self.bad_steps[:5])}"
+            )
+        say(f"done in {minutes:.1f} minutes; best validation error {100 * best['error_rate']:.1f} % after epoch {best['epoch']}")
+        say(f"model: {self.run_dir}/model    curves: {self.run_dir}/curves.png    metrics: {self.run_dir}/metrics.jsonl")
+        tests = [name for name in ("test.jsonl", "dev.jsonl") if (Path(config.data.dir) / name).exists()]
+        manifest = Path(config.data.dir) / (tests[0] if tests else config.data.valid)
+        hyp = self.run_dir / f"{manifest.stem}.hyp.jsonl"
+        say(
+            f"next:\n  asr-decode model='{self.run_dir}' manifest='{manifest}' out='{hyp}'\n"
+            f"  asr-score ref='{manifest}' hyp='{hyp}' unit={unit} out='{self.run_dir / ('score_' + manifest.stem)}'"
+        )
+
+
+def train(config: TrainConfig) -> int:
+    """Train as configured, resuming what `config.run_dir` already holds; returns the exit code of `asr-train`.
+
+    Raises UsageError for a run directory of another configuration, DataError for data that cannot be used, ResourceError when
+    disk or memory run out.
+    """
+    if not config.run_dir:
+        raise UsageError("run_dir is not set: give a folder for the model and its checkpoints, run_dir=DIR")
+    run_dir = Path(config.run_dir)
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    torch.set_flush_denormal(True)
+    warnings.simplefilter("ignore", AudioWarning)  # the data check counted and named them
+    manifest_path(config, config.data.train)
+    manifest_path(config, config.data.valid)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise UsageError(f"run_dir={run_dir} cannot be made ({fault.strerror}): choose another") from None
+    with locked(run_dir):
+        found = load_newest(run_dir, say)
+        if found is not None:
+            refuse_other_run(found[0], config, run_dir)
+        training = Training(config)
+        if found is not None and found[0]["finished"]:
+            best = found[0]["best"]
+            error = f"{100 * best['error_rate']:.1f} % after epoch {best['epoch']}"
+            say(f"{run_dir} is already complete (best validation error {error})")
+            return 0
+        try:
+            training.prepare()
+            if found is not None:
+                training.resume(*found)
+            return training.run()
+        except torch.OutOfMemoryError as fault:
+            raise ResourceError(f"out of memory on the device: lower batches.seconds (now {config.batches.seconds})") from fault
+        except MemoryError as fault:
+            raise ResourceError(
+                f"out of memory: lower batches.seconds (now {config.batches.seconds}) or batches.cache_mb"
+            ) from fault
+
+
+def refuse_other_run(state: dict[str, Any], config: TrainConfig, run_dir: Path) -> None:
+    """A run directory goes on with its own configuration and manifests only; UsageError names what differs."""
+    current = asdict(config)
+    differing = differing_keys(state["config"], current, FREE_ON_RESUME)
+    if differing:
+        raise UsageError(
+            f"{run_dir} holds a run with another configuration ({'; '.join(differing)}): "
+            "give the same values to resume it, or another run_dir"
+        )
+    for part, expected in state["manifests"].items():
+        path = manifest_path(config, getattr(config.data, part))
+        if manifest_sha256(path) != expected:
+            raise UsageError(f"{path} has changed since the last checkpoint of {run_dir}: restore it, or choose another run_dir")

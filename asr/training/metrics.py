@@ -1,0 +1,74 @@
+"""`metrics.jsonl`, one line per validation, and `curves.png`, its picture."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from asr.data.manifest import write_atomic
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Lines of a metrics file; a last line cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drop what was written after `step`, so that a resumed run writes no step twice; returns what is left."""
+    kept = [line for line in read_metrics(path) if line["step"] <= step]
+    if path.exists():
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
+    return kept
+
+
+def append(path: Path, line: dict[str, Any]) -> None:
+    with open(path, "a", encoding="utf-8") as handle:
+        handle.write(json.dumps(line) + "\n")
+
+
+def draw_curves(lines: list[dict[str, Any]], path: Path, *, title: str) -> None:
+    """Training and validation loss, validation error, and learning rate against the epoch, as one PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    epochs = [line["epoch"] for line in lines]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    left.plot(
+        epochs, [line["train_loss"] for line in lines], color="#0072B2", marker="o", markersize=3, label="training (augmented)"
+    )
+    left.plot(epochs, [line["valid_loss"] for line in lines], color="#D55E00", marker="s", markersize=3, label="validation")
+    left.set(title="CTC loss", xlabel="epoch", ylabel="nats per symbol", ylim=(0, None))
+    rates = (("valid_phone_error_rate", "phones", "#D55E00", "s"), ("valid_character_error_rate", "characters", "#D55E00", "s"))
+    for key, label, colour, marker in (*rates, ("valid_word_error_rate", "words", "#009E73", "^")):
+        if key in lines[-1]:
+            values = [100 * line[key] if line.get(key) is not None else math.nan for line in lines]
+            right.plot(epochs, values, color=colour, marker=marker, markersize=3, label=f"{label}, validation")
+    best = min(lines, key=lambda line: line["error_rate"])
+    right.axvline(
+        best["epoch"], color="0.5", linestyle=":", label=f"best: epoch {best['epoch']}, {100 * best['error_rate']:.1f} %"
+    )
+    right.set(title="Error rate, greedy", xlabel="epoch", ylabel="%", ylim=(0, None))
+    rate = right.twinx()
+    rate.plot(epochs, [line["learning_rate"] for line in lines], color="0.7", linestyle="--", linewidth=1, label="learning rate")
+    rate.set(ylabel="learning rate at the epoch's end", ylim=(0, None))
+    handles = [*right.get_lines(), *rate.get_lines()]
+    right.legend(handles=handles, fontsize=8)
+    left.legend(fontsize=8)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(title)
+    partial = path.with_name("." + path.name)
+    figure.savefig(partial, dpi=110, format="png")
+    pyplot.close(figure)
+    partial.replace(path)

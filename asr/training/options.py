@@ -1,0 +1,102 @@
+"""All options of a training in one tree; `asr-train KEY=VALUE` sets any of them."""
+
+from dataclasses import dataclass, field
+
+from asr.batches.order import BatchOptions
+from asr.data.check import CheckOptions
+from asr.errors import UsageError
+from asr.features.augment import AugmentOptions
+from asr.features.filterbank import FeatureOptions
+from asr.features.normalize import NormalizeOptions
+from asr.models.encoder import EncoderOptions
+from asr.text.tokenizer import TokenOptions
+from asr.training.optim import OptimOptions
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+DEVICES = ("auto", "cpu", "cuda")
+AVERAGES = ("running", "last", "none")
+
+
+@dataclass
+class DataOptions(CheckOptions):
+    #: folder that holds the manifests, as `asr-data prepare` writes it
+    dir: str = field(default="", metadata={"path": True})
+    #: training manifest, inside `data.dir` unless absolute
+    train: str = field(default="train.jsonl", metadata={"path": True})
+    #: validation manifest, inside `data.dir` unless absolute
+    valid: str = field(default="valid.jsonl", metadata={"path": True})
+
+
+@dataclass
+class TrainingOptions:
+    #: passes over the training data; the learning-rate schedule ends with the last one
+    epochs: int = 30
+    #: stop after this many epochs without a lower validation error (0 = never)
+    patience: int = 0
+    #: weights that are validated and kept: running (exponential average) | last (mean of the last epochs') | none
+    average: str = "running"
+    #: decay of the running average per step
+    average_decay: float = 0.999
+    #: epochs in the mean with average=last
+    average_last: int = 5
+    #: auto | float32 | bfloat16 (autocast of the encoder; auto takes bfloat16 where the device has it)
+    precision: str = "auto"
+    #: CPU threads (0 = all)
+    threads: int = 0
+    #: minutes between checkpoints inside an epoch; one is written after every epoch in any case
+    checkpoint_minutes: float = 10.0
+    #: checkpoints kept
+    keep: int = 2
+    #: stop after this many steps in a row whose gradient was not finite
+    max_bad_steps: int = 10
+    #: validate after every this many epochs
+    validate_every: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "average_last", "keep", "max_bad_steps", "validate_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"training.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("patience", "threads"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"training.{name} must not be negative, got {getattr(self, name)}")
+        if self.average not in AVERAGES:
+            raise UsageError(f"training.average must be one of {', '.join(AVERAGES)}, got '{self.average}'")
+        if not 0 <= self.average_decay < 1:
+            raise UsageError(f"training.average_decay must lie in [0, 1), got {self.average_decay}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"training.precision must be one of {', '.join(PRECISIONS)}, got '{self.precision}'")
+        if not self.checkpoint_minutes > 0:
+            raise UsageError(f"training.checkpoint_minutes must be above 0, got {self.checkpoint_minutes}")
+
+
+@dataclass
+class TrainConfig:
+    #: folder for the model, checkpoints, metrics and pictures; an interrupted run in it is resumed
+    run_dir: str = field(default="", metadata={"path": True})
+    #: model folder or run directory to start from: tensors that fit are copied, the others are listed
+    init: str = field(default="", metadata={"path": True})
+    #: auto | cpu | cuda
+    device: str = "auto"
+    #: seed of everything that is drawn
+    seed: int = 1
+    data: DataOptions = field(default_factory=DataOptions)
+    tokens: TokenOptions = field(default_factory=TokenOptions)
+    features: FeatureOptions = field(default_factory=FeatureOptions)
+    normalize: NormalizeOptions = field(default_factory=NormalizeOptions)
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    batches: BatchOptions = field(default_factory=BatchOptions)
+    optim: OptimOptions = field(default_factory=OptimOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise UsageError(f"device must be one of {', '.join(DEVICES)}, got '{self.device}'")
+        if not 0 <= self.seed < 2**31:
+            raise UsageError(f"seed must lie in 0 .. {2**31 - 1}, got {self.seed}")
+
+
+#: keys that may differ when a run is resumed: they change where or how fast it runs, not what it computes
+FREE_ON_RESUME = frozenset(
+    {"run_dir", "training.threads", "training.checkpoint_minutes", "training.keep", "batches.workers", "batches.cache_mb"}
+)

@@ -1,0 +1,119 @@
+"""From a folder of manifests to everything a training needs: tokenizer, checked utterances, targets, a fitted model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asr.batches.dataset import BatchLoader, evaluation_order
+from asr.data.check import DataReport, check_utterances, cross_check, refuse_or_skip, target_text
+from asr.data.manifest import Utterance, scan_manifest
+from asr.errors import DataError, UsageError
+from asr.features.normalize import StatisticsAccumulator, fit_global
+from asr.models.model import ModelOptions, SpeechModel
+from asr.text.tokenizer import Tokenizer
+from asr.training.options import TrainConfig
+
+
+@dataclass(frozen=True)
+class Part:
+    """One checked manifest: utterances and their token targets, in the same order."""
+
+    utterances: list[Utterance]
+    targets: list[list[int]]
+
+    @property
+    def durations(self) -> list[float]:
+        return [utterance.duration for utterance in self.utterances]
+
+
+def manifest_path(config: TrainConfig, name: str) -> Path:
+    if not config.data.dir:
+        raise UsageError("data.dir is not set: give the folder that `asr-data prepare` wrote, data.dir=DIR")
+    folder = Path(config.data.dir)
+    if not folder.is_dir():
+        raise UsageError(f"data.dir={folder} is not a folder: make it with `asr-data prepare CORPUS --root DIR --out {folder}`")
+    path = folder / name
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: training needs a training and a validation manifest in data.dir")
+    return path
+
+
+def build_tokenizer(utterances: list[Utterance], config: TrainConfig) -> Tokenizer:
+    texts = [text for utterance in utterances if (text := target_text(utterance, config.tokens.unit))]
+    if not texts:
+        field = "phones" if config.tokens.unit == "phones" else "text"
+        raise DataError(f"no utterance of {config.data.train} has '{field}': tokens.unit={config.tokens.unit} needs it")
+    return Tokenizer.build(texts, config.tokens)
+
+
+def build_model(config: TrainConfig, vocabulary: int) -> SpeechModel:
+    torch.manual_seed(config.seed)
+    return SpeechModel(ModelOptions(config.features, config.normalize, config.encoder), vocabulary=vocabulary)
+
+
+def check_parts(
+    config: TrainConfig, found: dict[str, tuple[list[Utterance], list]], tokenizer: Tokenizer, frames_of: Callable[[int], int]
+) -> dict[str, DataReport]:
+    """Reports of all manifests, keyed train and valid: every problem of the data before the first step."""
+    reports = {}
+    for part, (utterances, problems) in found.items():
+        reports[part] = check_utterances(
+            utterances,
+            options=config.data,
+            sample_rate=config.features.sample_rate,
+            unit=config.tokens.unit,
+            encode=tokenizer.encode,
+            unknown=tokenizer.unknown_symbols,
+            frames_of=frames_of,
+            fastest=max(config.augment.speed) if part == "train" else 1.0,
+            where=getattr(config.data, part),
+            problems=problems,
+        )
+    return cross_check(reports)
+
+
+def scan_parts(config: TrainConfig) -> dict[str, tuple[list[Utterance], list]]:
+    return {part: scan_manifest(manifest_path(config, getattr(config.data, part))) for part in ("train", "valid")}
+
+
+def usable_parts(reports: dict[str, DataReport], config: TrainConfig, tokenizer: Tokenizer) -> dict[str, Part]:
+    """The utterances to work with; DataError with the problems of all manifests where the options say to stop."""
+    parts, refusals = {}, []
+    for name, report in reports.items():
+        try:
+            utterances = refuse_or_skip(report, config.data)
+            targets = [tokenizer.encode(target_text(utterance, config.tokens.unit) or "") for utterance in utterances]
+            parts[name] = Part(utterances, targets)
+        except DataError as fault:
+            refusals.append(str(fault))
+    if refusals:
+        raise DataError("\n".join(refusals))
+    return parts
+
+
+@torch.no_grad()
+def speaker_statistics(model: SpeechModel, part: Part, loader: BatchLoader, config: TrainConfig) -> dict[str, np.ndarray]:
+    """Mean and standard deviation (2, D) of the features of each speaker of one manifest."""
+    speakers = {utterance.id: utterance.speaker for utterance in part.utterances}
+    sums = StatisticsAccumulator()
+    for batch in loader.batches(evaluation_order(part.durations, config.batches)):
+        features, lengths = model.features(batch.waveforms, batch.waveform_lengths)
+        sums.add(features, lengths, [speakers[name] for name in batch.ids])
+    known = sums.keys()
+    return {str(speaker): sums.statistics(speaker).numpy() for speaker in known if speaker is not None}
+
+
+@torch.no_grad()
+def fit_normalizer(model: SpeechModel, part: Part, loader: BatchLoader, config: TrainConfig) -> None:
+    """Fit the training set's statistics into the model, over un-augmented audio."""
+    order = evaluation_order(part.durations, config.batches)
+
+    def batches():
+        for batch in loader.batches(order):
+            features, lengths = model.features(batch.waveforms, batch.waveform_lengths)
+            yield features, lengths, batch.cmvn
+
+    fit_global(model.normalizer, batches())

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# fsdd: real single digits of six speakers, 8 kHz. The official split, in which all six speakers are heard in training, or
+# six trainings, each tested on the speaker left out of it.
+#
+#   recipes/fsdd/run.sh --data DIR [--leave-one-out] [--out DIR] [--stage N] [--small] [KEY=VALUE ...]
+#
+#   --data DIR        the folder of the Free Spoken Digit Dataset, with recordings/
+#   --leave-one-out   leave each speaker out in turn and print the mean of the six error rates
+#   --out DIR         where everything goes (default: runs/fsdd, with --small runs/fsdd-small)
+#   --stage N         start at 1 prepare, 2 train, 3 decode or 4 score; with --leave-one-out, for each speaker
+#   --small           a dry run of a minute: a tenth of the data, a tiny network, one epoch, the first two speakers
+#   KEY=VALUE         handed to asr-train, such as training.epochs=20
+set -euo pipefail
+# shellcheck source=recipes/common.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/../common.sh"
+small_settings=(encoder.layers=1 encoder.width=32 training.epochs=1)
+own_flags=--leave-one-out leave_one_out=''
+read_options "$@"
+
+# run_split NAME [OPTION ...]: all stages for one way to split the corpus.
+run_split() {
+    local here="$out/$1"
+    if stage_wanted 1 "prepare $1"; then
+        need_data "the folder of the Free Spoken Digit Dataset"
+        asr-data prepare fsdd --root "$data" --out "$here/data" "${@:2}"
+        [ -z "$small" ] || thin 10 "$here"/data/{train,valid,test}.jsonl
+    fi
+    if stage_wanted 2 "train $1"; then
+        asr-train experiment=fsdd "data.dir=$here/data" "run_dir=$here/run" ${settings[@]+"${settings[@]}"}
+    fi
+    if stage_wanted 3 "decode $1"; then
+        asr-decode "model=$here/run" "manifest=$here/data/test.jsonl" "out=$here/test.hyp.jsonl" overwrite=true
+    fi
+    if stage_wanted 4 "score $1"; then
+        asr-score "ref=$here/data/test.jsonl" "hyp=$here/test.hyp.jsonl" unit=word "out=$here/score"
+    fi
+    echo
+    echo "model: $here/run/model    curves: $here/run/curves.png    transcripts: $here/test.hyp.jsonl    score: $here/score"
+}
+
+if [ -z "$leave_one_out" ]; then
+    run_split official
+    exit
+fi
+speakers=(george jackson lucas nicolas theo yweweler)
+[ -z "$small" ] || speakers=(george jackson)
+scores=()
+for speaker in "${speakers[@]}"; do
+    run_split "without-$speaker" --leave-out "$speaker"
+    scores+=("$out/without-$speaker/score/score.json")
+done
+echo
+awk -F '[:,]' '/^  "error_rate"/ { sum += 100 * $2; count++; printf "  %6.2f %%  %s\n", 100 * $2, FILENAME }
+    END { printf "mean word error rate of %d speakers, each left out of training: %.2f %%\n", count, sum / count }' "${scores[@]}"

@@ -1,0 +1,65 @@
+"""The order of training is a pure function of seed and epoch, complete, and within its limits."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.batches.order import BatchOptions, batch_order, cut_batches
+from asr.errors import UsageError
+
+DURATIONS = [0.5 + (37 * i % 101) / 10 for i in range(200)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    durations=st.lists(st.floats(0.01, 40.0), min_size=1, max_size=60),
+    utterances=st.integers(1, 9),
+    seconds=st.floats(1.0, 60.0),
+    epoch=st.integers(0, 3),
+)
+def test_every_utterance_once_and_limits_held(durations, utterances, seconds, epoch):
+    options = BatchOptions(utterances=utterances, seconds=seconds)
+    batches = batch_order(durations, options=options, seed=3, epoch=epoch)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(durations)))
+    for batch in batches:
+        assert len(batch) <= utterances
+        assert len(batch) == 1 or len(batch) * max(durations[i] for i in batch) <= seconds
+
+
+def test_pure_function_of_seed_and_epoch():
+    options = BatchOptions()
+    first = batch_order(DURATIONS, options=options, seed=1, epoch=2)
+    assert first == batch_order(DURATIONS, options=options, seed=1, epoch=2)
+    assert first != batch_order(DURATIONS, options=options, seed=1, epoch=3)
+    assert first != batch_order(DURATIONS, options=options, seed=2, epoch=2)
+
+
+def test_first_epoch_goes_from_short_to_long():
+    batches = batch_order(DURATIONS, options=BatchOptions(short_first_epochs=1), seed=1, epoch=0)
+    flat = [DURATIONS[i] for batch in batches for i in batch]
+    assert flat == sorted(flat)
+    shuffled = batch_order(DURATIONS, options=BatchOptions(short_first_epochs=0), seed=1, epoch=0)
+    assert [DURATIONS[i] for batch in shuffled for i in batch] != flat
+
+
+def test_lengths_in_a_bucket_are_similar_and_jitter_mixes_them():
+    def padding(jitter: float) -> float:
+        batches = batch_order(DURATIONS, options=BatchOptions(jitter=jitter, utterances=8), seed=1, epoch=5)
+        padded = sum(len(batch) * max(DURATIONS[i] for i in batch) for batch in batches)
+        return padded / sum(DURATIONS) - 1
+
+    assert padding(0.0) < 0.05
+    assert padding(0.0) < padding(0.3) < 0.5
+
+
+def test_one_long_utterance_is_a_batch_by_itself():
+    assert cut_batches([0, 1, 2], [1.0, 99.0, 1.0], BatchOptions(seconds=10.0)) == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("utterances", 0), ("seconds", 0.0), ("short_first_epochs", -1), ("jitter", 1.0), ("workers", 0), ("cache_mb", -1)],
+)
+def test_options_out_of_range_are_named(field, value):
+    with pytest.raises(UsageError, match=f"batches.{field} must"):
+        BatchOptions(**{field: value})

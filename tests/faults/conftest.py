@@ -1,0 +1,50 @@
+"""Tones to speak about, one model that has learnt them, and two ways to run a command: here, or in a process of its own."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.commands import Outcome, fine, run_words, train_words
+from tests.faults.stage import Stage
+from tests.training.tones import write_tones
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory) -> Path:
+    """A prepared folder: train, valid and test manifests of tones at 8 kHz. Read it, do not change it."""
+    folder = tmp_path_factory.mktemp("speech")
+    for part, count, seed in (("train", 64, 1), ("valid", 6, 2), ("test", 8, 3)):
+        write_tones(folder, part, count, seed=seed)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory) -> Iterator[Stage]:
+    found = Stage(tmp_path_factory.mktemp("stage"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def run_dir(speech, stage, tmp_path_factory) -> Path:
+    """A finished run of the tiny model, which has learnt the tones. Read it, do not change it."""
+    folder = tmp_path_factory.mktemp("runs") / "tones"
+    words = train_words(speech, folder, training__epochs=14, training__validate_every=14, optim__learning_rate=0.01)
+    fine(stage.run("train", words))
+    return folder
+
+
+@pytest.fixture
+def asr(capfd) -> Callable[..., Outcome]:
+    """Run `asr-COMMAND words...` in this process; what C libraries write is caught as well."""
+
+    def run(command: str, *words: object) -> Outcome:
+        capfd.readouterr()
+        before = signal.getsignal(signal.SIGINT)
+        code = run_words(command, [str(word) for word in words])
+        assert signal.getsignal(signal.SIGINT) is before, "the handler of Ctrl-C was not put back"
+        return Outcome(command, code, *capfd.readouterr())
+
+    return run

@@ -1,0 +1,332 @@
+"""The loop learns, resumes to the same bytes, and refuses what does not belong together."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from asr.batches.order import BatchOptions
+from asr.errors import DataError, ModelError, UsageError
+from asr.features.augment import AugmentOptions
+from asr.features.normalize import NormalizeOptions
+from asr.models.package import load_model
+from asr.text.tokenizer import TokenOptions
+from asr.training import loop
+from asr.training.checkpoint import load_newest
+from asr.training.loop import Training, train
+from asr.training.metrics import read_metrics
+from asr.training.options import DataOptions, TrainConfig, TrainingOptions
+from tests.training.tones import tiny_config, write_tones
+
+RUN_ONE = """
+import json, sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.training.tones import tiny_config
+from asr.features.augment import AugmentOptions
+from asr.training.loop import train
+from asr.training.options import TrainingOptions
+config = tiny_config(Path({data!r}), Path({run!r}), **{changes})
+sys.exit(train(config))
+"""
+
+
+def timeless(run_dir: Path) -> list[dict]:
+    clocks = {"train_s", "valid_s", "audio_s_per_s"}
+    return [{key: value for key, value in line.items() if key not in clocks} for line in read_metrics(run_dir / "metrics.jsonl")]
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return load_file(run_dir / "model" / "model.safetensors")
+
+
+def same_run(one: Path, other: Path) -> None:
+    assert timeless(one) == timeless(other)
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_learns_the_tones_and_leaves_all_its_files(tones, tmp_path):
+    training = TrainingOptions(epochs=25, precision="float32", threads=1, average_decay=0.8)
+    config = tiny_config(tones, tmp_path / "run", training=training, batches=BatchOptions(utterances=4))
+    assert train(config) == 0
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert len(lines) == 25
+    assert lines[0]["valid_character_error_rate"] > 0.5
+    assert min(line["valid_character_error_rate"] for line in lines) <= 0.1
+    assert {"valid_word_error_rate", "train_loss", "valid_loss", "blank_fraction", "learning_rate"} <= lines[0].keys()
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"model", "checkpoints", "metrics.jsonl", "data_report.json", "curves.png"} <= files
+    names = {path.name for path in (tmp_path / "run" / "model").iterdir()}
+    assert names == {"model.safetensors", "config.json", "tokens.txt", "checksums.json"}
+    assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    best = min(range(len(lines)), key=lambda place: lines[place]["error_rate"])
+    assert load_model(tmp_path / "run").notes["epoch"] == lines[best]["epoch"]
+
+
+AUGMENTED = AugmentOptions(
+    speed=[0.9, 1.0, 1.1], noise_probability=0.5, gain_db=3.0, frequency_masks=1, frequency_width=3, time_masks=1
+)
+
+
+@pytest.mark.parametrize("average", ["running", "last", "none"])
+@pytest.mark.parametrize("stop_at", [2, 6, 9])
+def test_stopped_and_resumed_equals_straight(config, tmp_path, monkeypatch, average, stop_at):
+    """6 batches an epoch: stopped inside the first epoch, at its end, and inside the second."""
+    training = replace(config.training, average=average, average_last=2)
+    straight = replace(config, training=training, augment=AUGMENTED, run_dir=str(tmp_path / "straight"))
+    assert train(straight) == 0
+    stopped = replace(straight, run_dir=str(tmp_path / "stopped"))
+    plain = Training.train_step
+
+    def stopping(self, batch, progress):
+        rate = plain(self, batch, progress)
+        if self.step == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return rate
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "train_step", stopping)
+        assert train(stopped) == 143
+    assert load_newest(tmp_path / "stopped")[0]["step"] == stop_at
+    assert train(stopped) == 0
+    same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_killed_anywhere_ends_with_the_same_bytes(tones, tmp_path):
+    """SIGKILL at random moments, again and again, until the run gets through."""
+    root = str(Path(__file__).resolve().parents[2])
+    changes = (
+        "dict(training=TrainingOptions(epochs=4, precision='float32', threads=1, average_decay=0.9, checkpoint_minutes=1e-6))"
+    )
+
+    def start(run: Path) -> subprocess.Popen:
+        code = RUN_ONE.format(root=root, data=str(tones), run=str(run), changes=changes)
+        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    straight = start(tmp_path / "straight")
+    assert straight.wait(timeout=120) == 0, straight.stderr.read().decode()
+    draw = random.Random(5)
+    kills = 0
+    for _ in range(40):
+        process = start(tmp_path / "killed")
+        if kills < 5:
+            # wait for the first sign of work of this start, then a random moment more
+            process.stderr.readline()
+            time.sleep(draw.uniform(0.1, 2.5))
+            if process.poll() is None:
+                process.kill()
+                kills += 1
+                process.wait()
+                continue
+        assert process.wait(timeout=120) == 0, process.stderr.read().decode()
+        break
+    assert kills >= 2
+    same_run(tmp_path / "straight", tmp_path / "killed")
+
+
+def test_loader_threads_and_cache_change_nothing(config, tmp_path):
+    base = replace(config, augment=AUGMENTED)
+    assert train(replace(base, run_dir=str(tmp_path / "one"))) == 0
+    assert train(replace(base, run_dir=str(tmp_path / "two"), batches=BatchOptions(utterances=8, workers=3, cache_mb=0))) == 0
+    same_run(tmp_path / "one", tmp_path / "two")
+
+
+def test_other_seed_other_weights(config, tmp_path):
+    assert train(config) == 0
+    assert train(replace(config, seed=2, run_dir=str(tmp_path / "two"))) == 0
+    first, second = weights(Path(config.run_dir)), weights(tmp_path / "two")
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_finished_run_is_left_alone(config, capsys):
+    assert train(config) == 0
+    before = {path: path.read_bytes() for path in Path(config.run_dir).rglob("*") if path.is_file() and path.name != ".lock"}
+    assert train(config) == 0
+    assert "already complete" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_other_configuration_is_refused_by_key(config):
+    assert train(config) == 0
+    other = replace(config, seed=9, encoder=replace(config.encoder, width=13))
+    with pytest.raises(UsageError, match=r"encoder.width: 12 -> 13.*seed: 1 -> 9"):
+        train(other)
+
+
+def test_free_keys_may_change(config):
+    assert train(config) == 0
+    assert train(replace(config, batches=replace(config.batches, workers=2))) == 0
+
+
+def test_changed_manifest_is_refused(tmp_path):
+    write_tones(tmp_path / "data", "train", 8, seed=1)
+    write_tones(tmp_path / "data", "valid", 4, seed=2)
+    config = tiny_config(tmp_path / "data", tmp_path / "run")
+    assert train(config) == 0
+    manifest = tmp_path / "data" / "train.jsonl"
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UsageError, match=r"train\.jsonl has changed"):
+        train(config)
+
+
+def broken_data(folder: Path) -> None:
+    write_tones(folder, "train", 12, seed=1)
+    write_tones(folder, "valid", 4, seed=2)
+    (folder / "audio" / "train-001.wav").unlink()
+    (folder / "audio" / "train-002.wav").write_bytes(b"")
+    manifest = folder / "train.jsonl"
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    lines[3]["text"] = "abcabcabcabc" * 20
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_all_problems_are_listed_before_the_first_step(tmp_path):
+    broken_data(tmp_path / "data")
+    with pytest.raises(DataError) as caught:
+        train(tiny_config(tmp_path / "data", tmp_path / "run"))
+    text = str(caught.value)
+    for name in ("train-001", "train-002", "train-003"):
+        assert name in text
+    report = json.loads((tmp_path / "run" / "data_report.json").read_text())
+    assert {"train", "valid"} <= report.keys()
+    assert len(report["train"]["problems"]) == 3
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_skipping_goes_on_without_them_and_says_so(tmp_path, capsys):
+    broken_data(tmp_path / "data")
+    data = DataOptions(dir=str(tmp_path / "data"), on_bad="skip", max_bad_fraction=0.5)
+    assert train(replace(tiny_config(tmp_path / "data", tmp_path / "run"), data=data)) == 0
+    assert load_model(tmp_path / "run").notes["training_utterances"] == 9
+    assert "train-001" in capsys.readouterr().err
+
+
+def test_gradient_not_finite_is_skipped_counted_and_named(config, tmp_path, monkeypatch, capsys):
+    plain = loop.ctc_loss
+
+    def poisoned(log_probs, *rest):
+        return plain(log_probs, *rest) * (float("nan") if torch.is_grad_enabled() and next(calls) == 2 else 1.0)
+
+    calls = iter(range(10**6))
+    monkeypatch.setattr(loop, "ctc_loss", poisoned)
+    assert train(config) == 0
+    err = capsys.readouterr().err
+    assert "gradient not finite, step skipped" in err
+    assert "1 steps were skipped" in err
+    assert len(load_newest(Path(config.run_dir))[0]["bad_steps"]) == 1
+
+
+def test_too_many_bad_steps_stop_with_advice(config, monkeypatch):
+    monkeypatch.setattr(loop, "ctc_loss", lambda log_probs, *rest: log_probs.sum((1, 2)) * float("nan"))
+    with pytest.raises(ModelError, match=r"3 steps in a row.*learning_rate"):
+        train(replace(config, training=replace(config.training, max_bad_steps=3)))
+
+
+def test_patience_stops_early(config):
+    options = replace(config.training, epochs=30, patience=2)
+    assert train(replace(config, training=options, optim=replace(config.optim, learning_rate=1e-9))) == 0
+    assert len(read_metrics(Path(config.run_dir) / "metrics.jsonl")) == 3
+
+
+def test_validation_every_other_epoch(config):
+    assert train(replace(config, training=replace(config.training, epochs=3, validate_every=2))) == 0
+    assert [line["epoch"] for line in read_metrics(Path(config.run_dir) / "metrics.jsonl")] == [2, 3]
+
+
+@pytest.mark.parametrize("unit", ["mean", "variance"])
+@pytest.mark.parametrize("kind", ["none", "utterance", "speaker", "global"])
+def test_every_normalisation_trains(config, unit, kind):
+    assert train(replace(config, normalize=NormalizeOptions(**{unit: kind}), training=replace(config.training, epochs=1))) == 0
+
+
+def test_bfloat16_trains(config):
+    assert train(replace(config, training=replace(config.training, precision="bfloat16"))) == 0
+    assert load_model(config.run_dir).notes["precision"] == "bfloat16"
+
+
+def test_sgd_without_schedule_trains(config):
+    optim = replace(
+        config.optim, optimizer="sgd", schedule="constant", learning_rate=1e-3, momentum=0.8, clip=0.0, weight_decay=0.1
+    )
+    assert train(replace(config, optim=optim)) == 0
+    assert read_metrics(Path(config.run_dir) / "metrics.jsonl")[-1]["learning_rate"] == 1e-3
+
+
+def test_init_copies_what_fits_and_lists_the_rest(config, tmp_path, capsys):
+    assert train(config) == 0
+    same = replace(config, init=config.run_dir, run_dir=str(tmp_path / "fine"), training=replace(config.training, epochs=1))
+    same = replace(same, optim=replace(config.optim, learning_rate=1e-12), seed=3)
+    assert train(same) == 0
+    fine, first = weights(tmp_path / "fine"), weights(Path(config.run_dir))
+    assert all(torch.allclose(fine[name], first[name], atol=1e-5) for name in first if "normalizer" not in name)
+    capsys.readouterr()
+    wider = replace(same, run_dir=str(tmp_path / "wide"), encoder=replace(config.encoder, width=14))
+    assert train(wider) == 0
+    err = capsys.readouterr().err
+    assert "fresh: encoder.layers.0.ahead.weight_ih_l0" in err
+
+
+def test_missing_validation_manifest(tmp_path):
+    write_tones(tmp_path / "data", "train", 4, seed=1)
+    with pytest.raises(DataError, match=r"valid.jsonl does not exist"):
+        train(tiny_config(tmp_path / "data", tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"run_dir": ""}, "run_dir is not set"),
+        ({"data": DataOptions()}, "data.dir is not set"),
+        ({"data": DataOptions(dir="/no/such")}, "is not a folder"),
+    ],
+)
+def test_what_is_missing_is_said(config, change, words):
+    with pytest.raises(UsageError, match=words):
+        train(replace(config, **change))
+
+
+def test_phones_without_phones_in_the_manifest(config):
+    with pytest.raises(DataError, match="has 'phones'"):
+        train(replace(config, tokens=TokenOptions(unit="phones")))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="only without a GPU is asking for one a mistake")
+def test_gpu_asked_for_where_there_is_none(config):
+    with pytest.raises(UsageError, match="device=cuda"):
+        train(replace(config, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("patience", -1),
+        ("average", "mean"),
+        ("average_decay", 1.0),
+        ("precision", "float16"),
+        ("checkpoint_minutes", 0.0),
+        ("keep", 0),
+    ],
+)
+def test_training_options_out_of_range(field, value):
+    with pytest.raises(UsageError, match=f"training.{field} must"):
+        TrainingOptions(**{field: value})
+
+
+def test_device_and_seed_out_of_range():
+    with pytest.raises(UsageError, match="device must"):
+        TrainConfig(device="tpu")
+    with pytest.raises(UsageError, match="seed must"):
+        TrainConfig(seed=-1)
