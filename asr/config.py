@@ -195,7 +195,7 @@ def _read_mapping(word: str, text: str) -> dict[str, Any]:
         value = yaml.BaseLoader(text).get_single_data()
     except (yaml.YAMLError, RecursionError):
         value = None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
         raise UsageError(f"{word}: expected a mapping such as {{a: b}}")
     return value
 

@@ -3,8 +3,8 @@
     python benchmarks/features.py [--rounds 18]
 
 Two shapes: 64 recordings of 4 s and one of 30 s, 16 kHz, white noise in [-1, 1]. The three take turns; the figures are medians
-over the rounds. The last line is one JSON object: `ratio_torchaudio` and `ratio_knf` are the peer's time over ours, the smaller of
-the two shapes. The peers have no call for a batch: they loop over it, each through its plain Python interface.
+over the rounds. The last line is one JSON object: `ratio_torchaudio` and `ratio_knf` are the peer's time over ours, the smaller
+of the two shapes. The peers have no call for a batch: they loop over it, each through its plain Python interface.
 """
 
 import os
@@ -12,6 +12,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import argparse
+import functools
 import json
 import platform
 import statistics
@@ -40,8 +41,10 @@ def ours(waveforms: torch.Tensor) -> Callable[[], list[np.ndarray]]:
 
 def torchaudio(waveforms: torch.Tensor) -> Callable[[], list[np.ndarray]]:
     kaldi = import_torchaudio("torchaudio.compliance.kaldi")
-    options = dict(num_mel_bins=BINS, sample_frequency=RATE, snip_edges=False, low_freq=20.0, high_freq=-400.0, dither=0.0)
-    return lambda: [kaldi.fbank(waveform[None], **options).numpy() for waveform in waveforms]
+    fbank = functools.partial(
+        kaldi.fbank, num_mel_bins=BINS, sample_frequency=RATE, snip_edges=False, low_freq=20.0, high_freq=-400.0, dither=0.0
+    )
+    return lambda: [fbank(waveform[None]).numpy() for waveform in waveforms]
 
 
 def kaldi_native(waveforms: torch.Tensor) -> Callable[[], list[np.ndarray]]:
@@ -89,8 +92,10 @@ def measure(shape: tuple[int, int], rounds: int) -> dict[str, float]:
 
 def processor() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0] if names else platform.processor() or platform.machine()
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def main() -> None:

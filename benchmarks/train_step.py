@@ -2,8 +2,9 @@
 
 Both sides: three layers of 320 cells per direction on 640 features, a linear layer to 42 symbols, CTC on 18 tokens per utterance,
 AdamW; lengths from 0.8 to 1.0 of 110 frames, batches of 16 and 48. Steps of all sides alternate, so other work on the machine
-meets each alike; each side's time is the median. `python benchmarks/train_step.py` prints a table and, last, one JSON object whose
-`ratio_*` are times of the packed stack in float32 over ours, the smaller of the two batch sizes.
+meets each alike; each side's time is the median. `python benchmarks/train_step.py` prints a table and, last, one JSON object:
+`ratio_fp32` and `ratio_bf16` are the time of the packed stack in float32 over ours, in float32 and under bfloat16 autocast, the
+smaller of the two batch sizes; `ratio_packed_bf16` is the same for the packed stack under autocast.
 """
 
 import argparse

@@ -59,6 +59,6 @@ need_data() {
 thin() {
     local manifest
     for manifest in "${@:2}"; do
-        awk -v n="$1" 'NR % n == 1' "$manifest" > "$manifest.tmp" && mv -- "$manifest.tmp" "$manifest"
+        awk -v n="$1" 'NR % n == 1' < "$manifest" > "$manifest.tmp" && mv -- "$manifest.tmp" "$manifest"
     done
 }

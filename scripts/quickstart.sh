@@ -13,11 +13,11 @@ data_dir="$asr_root/data/digits"
 bin="$asr_venv/bin"
 
 echo "== Data: connected digits spoken by a synthesiser, many voices; the voices of the test part are not in the training part"
-[ -f "$data_dir/test.jsonl" ] || "$bin/asr-data" prepare digits --out "$data_dir"
+[ -f "$data_dir/prepare.json" ] || "$bin/asr-data" prepare digits --out "$data_dir"
 echo "== Training"
 "$bin/asr-train" experiment=digits "data.dir=$data_dir" "run_dir=$run_dir"
 echo "== Decoding the test part"
-"$bin/asr-decode" "model=$run_dir" "manifest=$data_dir/test.jsonl" "out=$run_dir/hyp.jsonl"
+"$bin/asr-decode" "model=$run_dir" "manifest=$data_dir/test.jsonl" "out=$run_dir/hyp.jsonl" overwrite=true
 echo "== Three of its transcripts"
 "$bin/python" - "$data_dir/test.jsonl" "$run_dir/hyp.jsonl" <<'PYTHON'
 import json, sys
@@ -35,6 +35,6 @@ This speech is synthetic: the error rate above says that everything works, not h
    curves                $run_dir/curves.png
    transcripts           $run_dir/hyp.jsonl
    score, alignments     $run_dir/score
-Try it on a recording of your own:   "$bin/asr-decode" "model=$run_dir" FILE.wav
+Try it on a recording of English digits:   "$bin/asr-decode" "model=$run_dir" FILE.wav
 Real speech: the folders in recipes/ hold one recipe each.
 END

@@ -38,7 +38,7 @@ asr_make_venv() {
     fi
     command -v "$python" > /dev/null || asr_stop "'$python' is not there: install Python 3.10 or newer, or set PYTHON to one." 2
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-        asr_stop "'$python' is $("$python" --version 2>&1): Python 3.10 or newer is needed; set PYTHON to one." 2
+        asr_stop "'$python' is $("$python" --version 2>&1 | head -n 1): Python 3.10 or newer is needed; set PYTHON to one." 2
     "$python" -c 'import venv, ensurepip' 2> /dev/null ||
         asr_stop "'$python' cannot make virtual environments: install its venv package (Debian, Ubuntu: python3-venv)." 2
     "$python" -m venv --clear "$asr_venv"

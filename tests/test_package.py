@@ -59,13 +59,3 @@ def test_the_wheel_holds_the_code_and_the_configuration_files(tmp_path: Path) ->
     outside = {name for name in found if not name.startswith(("asr/", "asr-"))}
     assert not outside
     assert not {name for name in found if "__pycache__" in name or name.startswith("asr/tests")}
-
-
-def test_scripts_are_executable_and_stop_at_the_first_error() -> None:
-    for name in ("scripts/quickstart.sh", "scripts/test.sh", ".ci/run"):
-        path = ROOT / name
-        assert path.stat().st_mode & 0o111 == 0o111, f"{name} is not executable"
-        text = path.read_text(encoding="utf-8")
-        assert text.startswith("#!/usr/bin/env bash\n")
-        assert "\nset -euo pipefail\n" in text
-        assert subprocess.run(["bash", "-n", str(path)], capture_output=True).returncode == 0

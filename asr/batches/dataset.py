@@ -46,9 +46,10 @@ class Batch:
 class AudioStore:
     """Reads recordings at one sample rate and keeps them as 16-bit samples within a budget of memory."""
 
-    def __init__(self, *, sample_rate: int, channels: str = "mix", cache_mb: int = 2048):
+    def __init__(self, *, sample_rate: int, channels: str = "mix", resample: str = "allow", cache_mb: int = 2048):
         self.sample_rate = sample_rate
         self.channels = channels
+        self.resample = resample
         self._room = cache_mb * 2**20
         self._kept: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
@@ -63,6 +64,7 @@ class AudioStore:
                 offset=utterance.offset,
                 duration=utterance.duration,
                 channels=self.channels,
+                resample=self.resample,
             )
             rounded = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
             with self._lock:

@@ -91,8 +91,10 @@ def expand_home(path: str) -> str:
     return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
 
 
-def closest(word: str, known: Iterable[str]) -> str:
-    """The known name most like `word`; `a.b` also matches by `b`, and `a=b` by `b`. Empty when nothing is known.
+def closest(word: str, known: Iterable[str], *, least: float = 0.0) -> str:
+    """The known name most like `word`; `a.b` also matches by `b`, and `a=b` by `b`. Empty when none is.
+
+    `least` (0..1) is the likeness a name must have to count; by default the best one counts however far it is.
 
     Several equally good names (`layers` in two groups, say) are joined by ' or '.
     """
@@ -107,29 +109,32 @@ def closest(word: str, known: Iterable[str]) -> str:
 
     scores = {name: score(name) for name in known}
     best = max(scores.values(), default=0.0)
-    return " or ".join(sorted(name for name, value in scores.items() if value == best)[:3])
+    return " or ".join(sorted(name for name, value in scores.items() if value == best >= least)[:3])
 
 
 def _unknown_flag(word: str, known: list[str], allow_files: bool) -> str:
     name, equals, value = word.lstrip("-").partition("=")
     name = name.replace("-", "_")
-    flag = closest(f"--{name}", FLAGS)
-    if difflib.SequenceMatcher(None, f"--{name}", flag).ratio() > 0.75:
-        advice = f"did you mean {flag}?"
-    elif known:
-        key = closest(name, [key for key in known if "=" not in key])
-        advice = f"options are written key=value: did you mean {key}={value if equals else 'VALUE'}?"
+    flag = closest(f"--{name}", FLAGS, least=0.75)
+    key = closest(name, [key for key in known if "=" not in key], least=0.7)
+    if word in ("-m", "--multirun"):
+        advice = "a command runs one configuration: give the command once for each value"
+    elif flag:
+        advice = f"did you mean {flag}"
+    elif key:
+        ending = f"={value}" if equals else "=VALUE"
+        advice = f"options are written key=value: did you mean {key.replace(' or ', f'{ending} or ')}{ending}"
     else:
-        advice = "options are written key=value"
-    return f"unknown option '{word}': {advice}" + (" A file whose name starts with '-' goes after --." if allow_files else "")
+        advice = "options are written key=value, and --help lists them"
+    return f"unknown option '{word}': {advice}" + ("; a file whose name starts with '-' goes after --" if allow_files else "")
 
 
 def _not_a_file(word: str, known: list[str]) -> str:
     if word in known:
         return f"'{word}' has no value: write {word}=VALUE, without spaces around '='"
     best = closest(word, known)
-    hint = f"did you mean {best if '=' in best else f'{best}=...'}?" if known else "everything is written key=value"
-    return f"'{word}' is no key=value, and this command takes no files: {hint} A value with spaces goes in quotes."
+    hint = f"did you mean {best if '=' in best else f'{best}=...'}" if known else "everything is written key=value"
+    return f"'{word}' is no key=value, and this command takes no files: {hint}; a value with spaces goes in quotes"
 
 
 def run_command(

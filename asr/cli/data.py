@@ -26,6 +26,8 @@ CORPUS:
 
 asr-data prepare CORPUS --help lists the options of a corpus."""
 
+METAVARS = {int: "N", float: "SHARE", str: "NAME"}
+
 
 class _Parser(argparse.ArgumentParser):
     """argparse that ends with our one sentence instead of its own two."""
@@ -85,6 +87,7 @@ def build_parser(name: str, corpus: Corpus) -> argparse.ArgumentParser:
             type=type(item.default),
             default=item.default,
             choices=item.metadata["choices"] or None,
+            metavar=None if item.metadata["choices"] else METAVARS[type(item.default)],
             help=item.metadata["help"] + shown,
         )
     return parser

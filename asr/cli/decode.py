@@ -1,5 +1,6 @@
 """`asr-decode`: recordings to text, a whole manifest or single files."""
 
+import shlex
 import sys
 
 from asr.cli.arguments import run_command, split_arguments
@@ -10,10 +11,15 @@ USAGE = """\
 usage: asr-decode model=DIR manifest=FILE out=hyp.jsonl [key=value ...]
        asr-decode model=DIR a.wav b.flac ... [key=value ...]
 
-The first form decodes a manifest in batches and writes one JSON line per utterance: id, text, phones (phone models), score,
-and error where a recording could not be decoded. Interrupted, the same command goes on where it stopped. The second form
-prints "name<TAB>text" for each audio file; all else goes to stderr. Either ends with exit code 3 when a recording could
-not be decoded; the others are decoded nevertheless. Names that start with '-' or look like key=value go after `--`.
+The first form decodes a manifest in batches and writes one JSON line for each
+utterance: id, text, phones (phone models), score, and error where a recording
+could not be decoded. Interrupted, the same command goes on where it stopped.
+
+The second form prints "name<TAB>text" for each audio file; all else goes to
+stderr. Names that start with '-' or look like key=value go after --.
+
+Either ends with exit code 3 when a recording could not be decoded; the others
+are decoded nevertheless.
 
   asr-decode model=runs/fsdd manifest=data/fsdd/test.jsonl out=runs/fsdd/hyp.jsonl
 
@@ -90,7 +96,8 @@ def _decode_manifest(options) -> int:
     from asr.decoding.transcribe import transcribe_manifest
 
     utterances = read_manifest(options.manifest)
-    done = transcribe_manifest(_load(options), utterances, options.out, options, progress=sys.stderr.isatty(), say=_tell)
+    loaded = _load(options)
+    done = transcribe_manifest(loaded, utterances, options.out, options, progress=sys.stderr.isatty(), say=_tell)
     resumed = f", {done.resumed} of them by an earlier run" if done.resumed else ""
     _tell(f"decoded {done.utterances} utterances{resumed}: {done.audio_seconds:.0f} s of audio in {done.wall_seconds:.1f} s")
     for words, times in sorted(done.notices.items()):
@@ -101,7 +108,9 @@ def _decode_manifest(options) -> int:
         listed = f" (the first {LISTED} are listed)" if len(done.failed) > LISTED else ""
         failed = f"{len(done.failed)} of {done.utterances} recordings could not be decoded{listed}"
         raise DataError(f"{failed}; they have an empty text and `error` in {options.out}")
-    _tell(f"written: {options.out}; next: asr-score ref={options.manifest} hyp={options.out} unit=word|char|phone out=DIR")
+    unit = "phone" if loaded.tokenizer.options.unit == "phones" else "word"
+    score = shlex.join(["asr-score", f"ref={options.manifest}", f"hyp={options.out}", f"unit={unit}"])
+    _tell(f"written: {options.out}; next: {score}")
     return 0
 
 

@@ -7,10 +7,14 @@ from asr.errors import UsageError
 USAGE = """\
 usage: asr-score ref=FILE hyp=FILE unit=word|char|phone [out=DIR] [key=value ...]
 
-Compares hypotheses with references, joined by utterance id, and prints the error rate with its token counts and a 95 %
-interval (bootstrap over speakers, or over utterances where there are none). With out=DIR it writes DIR/score.json and
-DIR/alignments.txt. A reference without hypothesis, or whose recording could not be decoded, counts as deletions.
-Text is compared in Unicode NFC with runs of white space as one space; characters include the spaces between words.
+Compare hypotheses with references, joined by utterance id: error rate, token
+counts and a 95 % interval (bootstrap over speakers, or over utterances where
+there are none). out=DIR receives score.json and alignments.txt.
+
+A reference without hypothesis, or whose recording could not be decoded, counts
+as deletions. Edits cost 1 each. Both sides are compared in Unicode NFC, without
+invisible marks and with runs of white space as one space; unit=char counts the
+spaces between words.
 
   asr-score ref=data/fsdd/test.jsonl hyp=runs/fsdd/hyp.jsonl unit=word out=runs/fsdd/score
 

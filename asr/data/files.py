@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import stat
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
 from asr.errors import DataError, ResourceError, UsageError
 
@@ -80,7 +80,28 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
         os.makedirs(folder, exist_ok=True)
         _replace(target, folder, content)
     except OSError as error:
-        _raise_write_error(path, error, len(content))
+        raise write_fault(path, error, len(content)) from None
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> list[str]:
+    """Remove the temporary files that killed processes of this machine left in a folder; returns their paths."""
+    removed = []
+    for name in sorted(os.listdir(folder)):
+        match = re.fullmatch(r"\.tmp-(\d+)-[0-9a-f]+", name)
+        if match and not _is_running(int(match[1])):
+            removed.append(os.path.join(folder, name))
+            os.remove(removed[-1])
+    return removed
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
@@ -113,15 +134,22 @@ def _replace(target: str, folder: str, content: bytes) -> None:
             os.close(descriptor)
 
 
-def _raise_write_error(path: str | os.PathLike[str], error: OSError, needed: int) -> NoReturn:
-    shown = show_path(path)
+def write_fault(path: str | os.PathLike[str], error: OSError, needed: int) -> ResourceError:
+    """The error to raise when ``needed`` bytes could not be written to ``path``."""
+    reason = write_reason(path, error, needed)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError(f"{show_path(path)}: {reason}; free some and run again")
+    return ResourceError(f"{show_path(path)}: cannot be written: {reason}; choose another place")
+
+
+def write_reason(path: str | os.PathLike[str], error: OSError, needed: int) -> str:
+    """Why ``needed`` bytes could not be written to ``path``, in words."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         folder = os.path.dirname(os.path.realpath(path))
         while not os.path.isdir(folder):
             folder = os.path.dirname(folder)
         free = shutil.disk_usage(folder).free
-        size = f"needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB free"
-        raise ResourceError(f"{shown}: no space left on the disk or in the quota ({size}); free some and run again") from None
+        return f"no space left on the disk or in the quota (needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB free)"
     reasons = {
         errno.EROFS: "the file system is read-only",
         errno.EACCES: "no permission to write there",
@@ -131,5 +159,4 @@ def _raise_write_error(path: str | os.PathLike[str], error: OSError, needed: int
         errno.EEXIST: "a part of the path is a file, not a folder",
         errno.ENAMETOOLONG: "the name is longer than the file system allows",
     }
-    reason = reasons.get(error.errno or 0) or os.strerror(error.errno or 0)
-    raise ResourceError(f"{shown}: cannot be written: {reason}; choose another place") from None
+    return reasons.get(error.errno or 0) or os.strerror(error.errno or 0)

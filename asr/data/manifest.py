@@ -217,7 +217,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _json_fault(text: str, error: json.JSONDecodeError) -> str:
     rest = text[error.pos :].lstrip()
     before = text[: error.pos + 1].rstrip()
-    if not rest:
+    if not rest or error.msg.startswith("Unterminated string"):
         return "the JSON object ends too early; the line is cut, or the object is spread over several lines"
     if before.rstrip("}]").rstrip().endswith(",") and rest[:1] in ("}", "]", ","):
         return "trailing comma before the closing bracket"

@@ -85,6 +85,8 @@ def prepare_corpus(name: str, root: Path | None, out: Path, options: Any, *, on_
         raise DataError(
             f"{show_path(out if root is None else root)}: 0 of {bad} utterances usable:\n{_listing(prepared.problems)}"
         )
+    # first, so that a preparation that is interrupted here is known as ours; the whole record replaces it at the end
+    write_atomic(out / RECORD, json.dumps({"corpus": name, "incomplete": True}) + "\n")
     preparation = Preparation(
         corpus=name,
         root="" if root is None else os.path.abspath(root),

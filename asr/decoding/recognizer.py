@@ -154,8 +154,9 @@ class Recognizer:
                     windows = self._windows(self._samples(one.duration)) if self.is_long(one.duration) else None
                     for piece in [self.read(one)] if windows is None else (read(each.start, each.stop) for each in windows):
                         waveforms, lengths = torch.from_numpy(piece)[None].to(device), torch.tensor([len(piece)], device=device)
-                        sums.add(*features(waveforms, lengths), keys=[one.speaker])
-        return {speaker: sums.statistics(speaker).numpy() for speaker in sums.keys()}  # noqa: SIM118 (not a dict)
+                        found, frames = features(waveforms, lengths)
+                        sums.add(found, frames, keys=[one.speaker])
+        return {str(speaker): sums.statistics(speaker).numpy() for speaker in sums.keys()}  # noqa: SIM118 (not a dict)
 
     def _hear_in_windows(self, samples: int, read: Callable[[int, int], np.ndarray], cmvn: np.ndarray | None) -> np.ndarray:
         """Window by window, so memory is bounded by `max_seconds`; statistics per utterance become those of each window."""

@@ -54,7 +54,8 @@ class AugmentOptions:
             if not condition:
                 raise UsageError(f"augment.{name}={getattr(self, name)}: expected {expected}")
 
-        require(len(self.speed) > 0 and all(0.5 <= factor <= 2.0 for factor in self.speed), "speed", "a list of factors from 0.5 to 2")
+        in_range = all(0.5 <= factor <= 2.0 for factor in self.speed)
+        require(len(self.speed) > 0 and in_range, "speed", "a list of factors from 0.5 to 2")
         require(0.0 <= self.noise_probability <= 1.0, "noise_probability", "0 to 1")
         require(
             len(self.noise_snr_db) == 2 and self.noise_snr_db[0] <= self.noise_snr_db[1],
@@ -132,8 +133,9 @@ def colored_noise(num_samples: int, *, color: str, sample_rate: int, generator: 
 
 
 class SpecAugment(nn.Module):
-    """Masks over time and frequency (Park et al. 2019, section 2, without time warping), filled with 0, the mean after normalisation.
+    """Masks over time and frequency (Park et al. 2019, section 2, without time warping).
 
+    They are filled with 0, which is the mean after normalisation.
     With `blocks` > 1 the features are that many equal parts, such as features and their derivatives, masked alike.
     """
 
@@ -152,11 +154,11 @@ class SpecAugment(nn.Module):
         frames = lengths.cpu().numpy()[:, None]
         bins = np.full_like(frames, features.shape[2] // self.blocks)
         over_time, over_frequency = draws[:, : options.time_masks], draws[:, options.time_masks :]
-        masked_frames = _masked(over_time, frames, np.floor(options.time_width * frames), features.shape[1])
-        masked_bins = _masked(over_frequency, bins, np.minimum(options.frequency_width, bins), bins[0, 0])
-        masked_bins = np.tile(masked_bins, self.blocks)
-        masked = torch.from_numpy(masked_frames).to(features.device)[:, :, None] | torch.from_numpy(masked_bins).to(features.device)[:, None]
-        return features.masked_fill(masked, 0.0)
+        in_time = _masked(over_time, frames, np.floor(options.time_width * frames), features.shape[1])
+        in_frequency = _masked(over_frequency, bins, np.minimum(options.frequency_width, bins), int(bins[0, 0]))
+        in_frequency = np.tile(in_frequency, self.blocks)
+        in_time, in_frequency = (torch.from_numpy(mask).to(features.device) for mask in (in_time, in_frequency))
+        return features.masked_fill(in_time[:, :, None] | in_frequency[:, None, :], 0.0)
 
 
 def _masked(draws: np.ndarray, extents: np.ndarray, widest: np.ndarray, size: int) -> np.ndarray:

@@ -101,7 +101,10 @@ def povey_window(size: int) -> np.ndarray:
 
 
 def mel_filters(options: FeatureOptions, fft_size: int) -> np.ndarray:
-    """Triangles of height 1, equally wide on the mel scale. (fft_size // 2, num_bins) float64; the line at half the rate is left out."""
+    """Triangles of height 1, equally wide on the mel scale. (fft_size // 2, num_bins) float64.
+
+    The spectral line at half the sample rate is left out, as Kaldi does.
+    """
 
     def mel(hz):
         return 1127.0 * np.log1p(np.asarray(hz) / 700.0)
@@ -158,7 +161,7 @@ class FeatureExtractor(nn.Module):
     float64 samples.
     """
 
-    frames_per_tile = 512  # their samples, windowed frames and spectra stay in a core's second-level cache
+    frames_per_tile = 800  # their samples, windowed frames and spectra stay in a core's second-level cache
     frames_per_tile_gpu = 1 << 16
     filters_per_group = 16
 
@@ -223,7 +226,8 @@ class FeatureExtractor(nn.Module):
             samples = signals.cut(tile.utterances, tile.frames.start * shift - before, stride * shift)
             if padded is None or len(padded) < len(samples) * stride:
                 # Behind the window each frame is zero up to the size of the transform: written once, kept for all tiles.
-                padded = waveforms.new_zeros(len(samples) * stride, self.fft_size)
+                padded = waveforms.new_empty(len(samples) * stride, self.fft_size)
+                padded[:, window:].zero_()
             values = self._features(samples.view(-1), padded, constants)
             features[tile.utterances, tile.frames] = values.as_strided(
                 (len(samples), count, self.base_size), (stride * self.base_size, self.base_size, 1)

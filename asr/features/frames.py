@@ -18,7 +18,7 @@ def reflect(positions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 class MirroredSignals:
-    """A padded batch (B, N) continued by its mirror image: `before` samples to the left and `after` to the right of each signal."""
+    """A padded batch (B, N), each signal continued by its mirror image: `before` samples to the left, `after` to the right."""
 
     def __init__(self, signals: Tensor, lengths: list[int], *, before: int, after: int):
         self.signals = signals

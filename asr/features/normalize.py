@@ -139,7 +139,7 @@ def fit_global(normalizer: Normalizer, batches: Iterable[tuple]) -> None:
     if own_mean:
         std = centred_seen.statistics()[1]
     if not (mean.isfinite().all() and std.isfinite().all()):
-        raise DataError("normalisation: the features of the training set hold values that are not finite numbers; check the recordings")
+        raise DataError("normalisation: features of the training set are not finite numbers; check the recordings")
     normalizer.global_mean.copy_(mean)
     normalizer.global_std.copy_(std)
 

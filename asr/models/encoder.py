@@ -124,15 +124,37 @@ class StackFrontend(nn.Module):
 FRONTENDS = {"conv": ConvFrontend, "stack": StackFrontend}
 
 
+class Dropout(nn.Module):
+    """`nn.Dropout` with 16 random bits per value in place of a floating-point draw, which on a CPU costs a quarter of the time.
+
+    The probability is rounded to a multiple of 1 / 65536, and the values kept are scaled by exactly one over their share.
+    """
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        dropped = min(round(self.probability * 65536), 65535)
+        if not self.training or dropped == 0 or x.numel() == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.probability)
+        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 32768
+        return x * kept.to(x.dtype).mul_(65536 / (65536 - dropped))
+
+
 class Encoder(nn.Module):
     """Front-end, optional projection, then for each layer: layer normalisation, dropout, recurrence.
 
     Maps features (B, T, D) and lengths (B,) to (B, T', E) and (B,), T' = ceil(T / subsampling); frames beyond a length are
     zero. An utterance of no frames, or a batch of none, gives no frames. `centre_frames` is the centre of encoder frame 0,
     counted in feature frames. Under autocast it runs in the lower precision, but on a CPU where that is slower, in float32.
+    `initialize=False` saves the start values of the recurrent weights when others are loaded at once.
     """
 
-    def __init__(self, options: EncoderOptions, input_size: int):
+    def __init__(self, options: EncoderOptions, input_size: int, *, initialize: bool = True):
         super().__init__()
         self.subsampling = options.subsampling
         self.frontend = FRONTENDS[options.frontend](options, input_size)
@@ -146,9 +168,9 @@ class Encoder(nn.Module):
             self.norms.append(nn.LayerNorm(size) if options.layer_norm else nn.Identity())
             self.layers.append(RecurrentLayer(size, options.width, cell=options.cell, bidirectional=options.bidirectional))
             size = self.layers[-1].output_size
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.output_size = size
-        for layer in self.layers:
+        for layer in self.layers if initialize else ():
             for direction in filter(None, (layer.ahead, layer.back)):
                 _initialize(direction, options)
 

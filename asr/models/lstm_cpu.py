@@ -131,8 +131,8 @@ def _backward(
 
     width, most = w_rec.shape[1], max(step.rows for step in steps)
     grad_hidden, grad_cell = gates.new_zeros(most, width), gates.new_zeros(most, width)
-    sums = gates.clone()  # the activations stay as they are: a graph may be walked twice
-    arrays = [tensor.numpy() for tensor in (sums, cells, squashed, grad_out.contiguous(), grad_hidden, grad_cell)]
+    sums = torch.empty_like(gates)  # not in place of the activations: a graph may be walked twice
+    arrays = [tensor.numpy() for tensor in (gates, cells, squashed, sums, grad_out.contiguous(), grad_hidden, grad_cell)]
     zeros = np.zeros(width, dtype=np.float32)
     for step in reversed(steps):
         row, _, _, carried = step

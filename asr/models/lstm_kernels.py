@@ -29,8 +29,8 @@ def compiled(signature=None, **options):
 @compiled(inline="always")
 def exponential(x):
     """e to the x, relative error about 1e-7, for float32; x beyond -87 .. 88 counts as the nearer end."""
-    x = x if x < f32(88.0) or x != x else f32(88.0)
-    x = x if x > f32(-87.0) or x != x else f32(-87.0)
+    x = f32(88.0) if x > f32(88.0) else x
+    x = f32(-87.0) if x < f32(-87.0) else x
     # x = n ln 2 + r with ln 2 in two parts, e^r by a polynomial over |r| <= ln 2 / 2 (Moshier 1989, Cephes), 2^n by its bits.
     n = np.floor(x * f32(1.44269504) + f32(0.5))
     r = x - n * f32(0.693359375) + n * f32(2.12194440e-4)
@@ -45,10 +45,17 @@ def exponential(x):
     return p * np.int32(bits).view(f32)
 
 
+# What works in place has one argument: two that are the same array would send the loop down its slow, unvectorised branch.
 @compiled()
-def sigmoid_into(x, y):
+def sigmoid_(x):
     for j in range(len(x)):
-        y[j] = f32(1.0) / (f32(1.0) + exponential(-x[j]))
+        x[j] = f32(1.0) / (f32(1.0) + exponential(-x[j]))
+
+
+@compiled()
+def tanh_(x):
+    for j in range(len(x)):
+        x[j] = f32(2.0) / (f32(1.0) + exponential(f32(-2.0) * x[j])) - f32(1.0)
 
 
 @compiled()
@@ -81,37 +88,37 @@ def step_forward(gates, cells, squashed, out, row, rows, previous, carried, zero
     for b in range(rows):
         gate = gates[row + b]
         i, f, g, o = gate[:width], gate[width : 2 * width], gate[2 * width : 3 * width], gate[3 * width :]
-        sigmoid_into(gate[: 2 * width], gate[: 2 * width])
-        tanh_into(g, g)
-        sigmoid_into(o, o)
+        sigmoid_(gate[: 2 * width])
+        tanh_(g)
+        sigmoid_(o)
         cell_into(i, f, g, cells[previous + b] if b < carried else zeros, cells[row + b])
         tanh_into(cells[row + b], squashed[row + b])
         product_into(o, squashed[row + b], out[row + b])
 
 
 @compiled()
-def gradient_into(i, f, g, o, squashed, previous, grad_out, grad_hidden, grad_cell):
+def gradient_into(i, f, g, o, squashed, previous, grad_out, grad_hidden, grad_cell, di, df, dg, do):
     for j in range(len(squashed)):
         dh = grad_out[j] + grad_hidden[j]
         ij, fj, gj, oj, s = i[j], f[j], g[j], o[j], squashed[j]
         dc = grad_cell[j] + dh * oj * (f32(1.0) - s * s)
-        i[j] = dc * gj * ij * (f32(1.0) - ij)
-        f[j] = dc * previous[j] * fj * (f32(1.0) - fj)
-        g[j] = dc * ij * (f32(1.0) - gj * gj)
-        o[j] = dh * s * oj * (f32(1.0) - oj)
+        di[j] = dc * gj * ij * (f32(1.0) - ij)
+        df[j] = dc * previous[j] * fj * (f32(1.0) - fj)
+        dg[j] = dc * ij * (f32(1.0) - gj * gj)
+        do[j] = dh * s * oj * (f32(1.0) - oj)
         grad_cell[j] = dc * fj
 
 
-@compiled(numba.void(ROWS, ROWS, ROWS, ROWS, ROWS, ROWS, numba.int64, numba.int64, numba.int64, numba.int64, ROW))
-def step_backward(gates, cells, squashed, grad_out, grad_hidden, grad_cell, row, rows, previous, carried, zeros):
-    """The gradient of `step_forward`: turns the gates' activations into the gradients of the sums that entered them.
+@compiled(numba.void(ROWS, ROWS, ROWS, ROWS, ROWS, ROWS, ROWS, numba.int64, numba.int64, numba.int64, numba.int64, ROW))
+def step_backward(gates, cells, squashed, sums, grad_out, grad_hidden, grad_cell, row, rows, previous, carried, zeros):
+    """The gradient of `step_forward`: from the activations of the gates to sums (R, 4H), the gradients of what entered them.
 
     grad_out (R, H) comes from above; grad_hidden and grad_cell (B, H) come from the step after this one, and grad_cell is left
     for the step before.
     """
     width = cells.shape[1]
     for b in range(rows):
-        gate = gates[row + b]
+        gate, total = gates[row + b], sums[row + b]
         gradient_into(
             gate[:width],
             gate[width : 2 * width],
@@ -122,4 +129,8 @@ def step_backward(gates, cells, squashed, grad_out, grad_hidden, grad_cell, row,
             grad_out[row + b],
             grad_hidden[b],
             grad_cell[b],
+            total[:width],
+            total[width : 2 * width],
+            total[2 * width : 3 * width],
+            total[3 * width :],
         )

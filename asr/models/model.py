@@ -42,10 +42,11 @@ class SpeechModel(nn.Module):
     """Features, normalisation, encoder and CTC head.
 
     `vocabulary` is V with the blank. With `seed` the weights depend on the options, V and the seed alone, and torch's
-    generator is left as it was; without, they are drawn from that generator.
+    generator is left as it was; without, they are drawn from that generator. `initialize=False` saves time where other
+    weights are loaded at once.
     """
 
-    def __init__(self, options: ModelOptions, *, vocabulary: int, seed: int | None = None):
+    def __init__(self, options: ModelOptions, *, vocabulary: int, seed: int | None = None, initialize: bool = True):
         super().__init__()
         self.options = options
         self.vocabulary = vocabulary
@@ -54,7 +55,7 @@ class SpeechModel(nn.Module):
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            self.encoder = Encoder(options.encoder, self.features.output_size)
+            self.encoder = Encoder(options.encoder, self.features.output_size, initialize=initialize)
             self.head = CtcHead(self.encoder.output_size, vocabulary)
 
     def forward(

@@ -5,7 +5,6 @@ the sha256 of the other three. Parts are chosen by name from the tables of this 
 """
 
 import difflib
-import errno
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from asr import __version__
-from asr.data.files import open_regular, show_path
+from asr.data.files import open_regular, show_path, write_reason
 from asr.errors import AsrError, DataError, ModelError, ResourceError, UsageError
 from asr.models.model import ModelOptions, SpeechModel
 from asr.text.tokenizer import Tokenizer, TokenOptions
@@ -81,15 +80,15 @@ def save_model(folder: str | Path, model: SpeechModel, tokenizer: Tokenizer, *, 
         _write(partial / FILES[0], save(weights))
         _write(partial / FILES[1], json.dumps(config, indent=1, ensure_ascii=False).encode())
         tokenizer.save(partial / FILES[2])
+        _flush(partial / FILES[2])
         sums = {name: hashlib.sha256((partial / name).read_bytes()).hexdigest() for name in FILES}
         _write(partial / CHECKSUMS, json.dumps({"sha256": sums}, indent=1).encode())
         _flush(partial)
         _swap(partial, folder)
     except OSError as fault:
-        full = fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        reason = "no space left" if full else fault.strerror
+        reason = write_reason(folder, fault, sum(tensor.nbytes for tensor in weights.values()))
         raise ResourceError(
-            f"{show_path(folder)}: the model could not be written ({reason}), the one before it is intact; free space or choose "
+            f"{show_path(folder)}: the model could not be written: {reason}; the one before it is intact; free space or choose "
             "another folder"
         ) from None
     finally:
@@ -172,8 +171,8 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(handle.fileno())
 
 
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -305,7 +304,7 @@ def _build_model(options: ModelOptions, vocabulary: int, data: bytes, folder: Pa
     path = show_path(folder / "model.safetensors")
     try:
         with torch.device("meta"):
-            expected = SpeechModel(options, vocabulary=vocabulary, seed=0).state_dict()
+            expected = SpeechModel(options, vocabulary=vocabulary, seed=0, initialize=False).state_dict()
     except (MemoryError, RuntimeError, ValueError, OverflowError):
         raise ModelError(f"{show_path(folder)}: config.json describes a model that cannot be built on this machine") from None
     found = _tensor_table(data, path)
@@ -320,13 +319,15 @@ def _build_model(options: ModelOptions, vocabulary: int, data: bytes, folder: Pa
     for name, tensor in expected.items():
         if found[name] != (tensor.dtype, list(tensor.shape)):
             kind, shape = found[name]
-            raise ModelError(f"{path}: {name} is {kind} {shape}, config.json asks for {tensor.dtype} {list(tensor.shape)}")
+            raise ModelError(
+                f"{path}: {name} is {kind} {shape}, config.json asks for {tensor.dtype} {list(tensor.shape)}; one is foreign"
+            )
     try:
         weights = load(data)
     except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError):
         raise ModelError(f"{path}: is not a safetensors file, or a damaged one; copy the model folder again") from None
     _check_finite(weights, folder)
-    model = SpeechModel(options, vocabulary=vocabulary, seed=0)
+    model = SpeechModel(options, vocabulary=vocabulary, seed=0, initialize=False)
     model.load_state_dict(weights)
     return model
 

@@ -36,6 +36,7 @@ def score_dict(score: Score) -> dict[str, Any]:
         "interval_by": score.interval_by,
         "resamples": score.resamples,
         "seed": score.seed,
+        "costs": {"substitution": 1, "deletion": 1, "insertion": 1},
         "normalization": NORMALIZATION,
         "case": score.case,
         "phone_set": score.phone_set,

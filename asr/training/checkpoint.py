@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from asr.data.files import write_reason
 from asr.errors import ModelError, ResourceError, UsageError
 
 FORMAT = 1
@@ -101,10 +103,9 @@ def save_checkpoint(run_dir: Path, step: int, tensors: dict[str, dict[str, Tenso
         _flush(folder)
     except OSError as fault:
         shutil.rmtree(partial, ignore_errors=True)
-        if fault.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            need = f"{size / 2**20:.0f} MB needed, {shutil.disk_usage(folder).free / 2**20:.0f} MB free"
-            raise ResourceError(f"no space left for checkpoint {final} ({need}): free some and start again to resume") from None
-        raise ResourceError(f"checkpoint {final} could not be written ({fault.strerror}): the one before it is intact") from None
+        reason = write_reason(final, fault, size)
+        advice = "what was saved before is intact; when this is mended, the same command goes on from there"
+        raise ResourceError(f"checkpoint {final} could not be written: {reason}; {advice}") from None
     for _, old in _found(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -137,6 +138,23 @@ def _verified(folder: Path) -> dict[str, bytes]:
     return files
 
 
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """State and tensors of one checkpoint; ModelError where it is damaged or not what its name says."""
+    files = _verified(folder)
+    try:
+        name = "state.json"
+        state = json.loads(files[name])
+        tensors = {}
+        for part in TENSOR_FILES:
+            name = f"{part}.safetensors"
+            tensors[part] = load(files[name])
+    except (ValueError, KeyError, RuntimeError, SafetensorError):
+        raise ModelError(f"{folder / name} is not what a checkpoint holds there") from None
+    if not isinstance(state, dict):
+        raise ModelError(f"{folder}/state.json is not what a checkpoint holds there")
+    return state, tensors
+
+
 def load_newest(run_dir: Path, tell: Any = print) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:
     """State and tensors of the newest intact checkpoint, or None where there is none.
 
@@ -144,29 +162,48 @@ def load_newest(run_dir: Path, tell: Any = print) -> tuple[dict[str, Any], dict[
     removed. Raises ModelError where there are checkpoints but none is intact.
     """
     folder = run_dir / "checkpoints"
-    if folder.is_dir():
-        for litter in folder.glob("step-*.tmp-*"):
-            tell(f"removing {litter}, the rest of a save that was cut off")
-            shutil.rmtree(litter, ignore_errors=True)
+    aside = _tidy(folder, tell)
     damaged: list[str] = []
     for _, path in reversed(_found(folder)):
         try:
-            files = _verified(path)
+            state, tensors = _read(path)
         except ModelError as fault:
             damaged.append(str(fault))
             tell(f"WARNING: {fault}; it is set aside as {path.name}.corrupt and the checkpoint before it is used")
-            shutil.rmtree(path.with_name(path.name + ".corrupt"), ignore_errors=True)
-            os.rename(path, path.with_name(path.name + ".corrupt"))
+            _set_aside(path)
             continue
-        state = json.loads(files["state.json"])
         if state.get("format") != FORMAT:
             raise ModelError(
                 f"{path} has checkpoint format {state.get('format')}, this version reads {FORMAT}: use the version that wrote it"
             )
-        return state, {name: load(files[f"{name}.safetensors"]) for name in TENSOR_FILES}
-    if damaged:
-        raise ModelError(f"no intact checkpoint is left in {folder}: {damaged[0]}; start anew in another run_dir")
+        return state, tensors
+    if damaged or aside:
+        raise ModelError(f"no intact checkpoint is left in {folder}: {(damaged or aside)[0]}; start anew in another run_dir")
     return None
+
+
+def _tidy(folder: Path, tell: Any) -> list[str]:
+    """Remove the rests of killed saves and set aside what only has a checkpoint's name; a sentence for each that was set aside,
+    now or before: with nothing else left, a run must not begin anew over its own model.
+    """
+    if not folder.is_dir():
+        return []
+    aside = [f"{path} is damaged" for path in sorted(folder.glob("step-*.corrupt"))]
+    for path in sorted(folder.iterdir()):
+        if re.fullmatch(r"step-\d+\.tmp-\d+", path.name):
+            tell(f"removing {path}, the rest of a save that was cut off")
+            shutil.rmtree(path, ignore_errors=True)
+        elif re.fullmatch(r"step-\d+", path.name) and not path.is_dir():
+            tell(f"WARNING: {path} is no folder; it is set aside as {path.name}.corrupt")
+            _set_aside(path)
+    return aside
+
+
+def _set_aside(path: Path) -> None:
+    target = path.with_name(path.name + ".corrupt")
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target, ignore_errors=True)
+    os.replace(path, target)
 
 
 def differing_keys(stored: dict[str, Any], current: dict[str, Any], free: frozenset[str]) -> list[str]:

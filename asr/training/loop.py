@@ -1,7 +1,7 @@
 """The training loop: one epoch after another until the schedule, patience or a signal ends it; resumable at every checkpoint."""
 
-import json
 import math
+import shlex
 import time
 import warnings
 from dataclasses import asdict
@@ -14,29 +14,20 @@ from tqdm import tqdm
 from asr.batches.dataset import AudioStore, Batch, BatchLoader, evaluation_order
 from asr.batches.order import batch_order
 from asr.data.audio import AudioWarning
-from asr.data.manifest import manifest_sha256, write_atomic
+from asr.data.files import remove_leftovers
+from asr.data.manifest import manifest_sha256
 from asr.errors import ModelError, ResourceError, UsageError
 from asr.features.augment import SpecAugment, utterance_seed
 from asr.models.ctc import check_targets, ctc_loss
 from asr.models.model import SpeechModel
 from asr.models.package import load_model, save_model
-from asr.text.tokenizer import Tokenizer
 from asr.training import metrics
 from asr.training.checkpoint import differing_keys, flatten_optimizer, load_newest, locked, restore_optimizer, save_checkpoint
 from asr.training.device import autocast_for, choose_device, choose_precision
 from asr.training.diagnosis import diagnose
 from asr.training.optim import LastAverage, NoAverage, RunningAverage, WeightAverage, build_optimizer, learning_rate
 from asr.training.options import FREE_ON_RESUME, TrainConfig
-from asr.training.preparation import (
-    build_model,
-    build_tokenizer,
-    check_parts,
-    fit_normalizer,
-    manifest_path,
-    scan_parts,
-    speaker_statistics,
-    usable_parts,
-)
+from asr.training.preparation import check_data, fit_normalizer, manifest_path, speaker_statistics, usable_parts
 from asr.training.terminal import StopAsked, say
 from asr.training.validate import Validation, validate, weights_swapped
 from asr.training.warmstart import copy_matching
@@ -62,13 +53,8 @@ class Training:
 
     def prepare(self) -> None:
         config = self.config
-        found = scan_parts(config)
         start = load_model(config.init) if config.init else None
-        self.tokenizer: Tokenizer = build_tokenizer(found["train"][0], config)
-        model = build_model(config, len(self.tokenizer))
-        reports = check_parts(config, found, self.tokenizer, model.emission_length)
-        document = {part: report.to_dict() for part, report in reports.items()}
-        write_atomic(self.run_dir / "data_report.json", json.dumps(document, indent=1, ensure_ascii=False))
+        self.tokenizer, model, reports = check_data(config, self.run_dir / "data_report.json")
         parts = usable_parts(reports, config, self.tokenizer)
         for report in reports.values():
             if report.problems or report.warnings:
@@ -98,7 +84,10 @@ class Training:
     def make_loaders(self, model: SpeechModel) -> None:
         config = self.config
         store = AudioStore(
-            sample_rate=config.features.sample_rate, channels=config.data.channels, cache_mb=config.batches.cache_mb
+            sample_rate=config.features.sample_rate,
+            channels=config.data.channels,
+            resample=config.data.resample,
+            cache_mb=config.batches.cache_mb,
         )
         common: dict[str, Any] = {"store": store, "seed": config.seed, "workers": config.batches.workers}
         self.train_loader = BatchLoader(self.train_part.utterances, self.train_part.targets, augment=config.augment, **common)
@@ -238,9 +227,11 @@ class Training:
         }
         if result.words is not None:
             line["valid_word_error_rate"] = result.words.error_rate
-        better = self.best is None or line["error_rate"] < self.best["error_rate"]
+        # among equal error rates, frequent on small validation sets, the lower loss decides
+        standing = (line["error_rate"], line["valid_loss"])
+        better = self.best is None or standing < (self.best["error_rate"], self.best["valid_loss"])
         if better:
-            self.best = {"epoch": self.epoch, "step": self.step, "error_rate": line["error_rate"]}
+            self.best = {key: line[key] for key in ("epoch", "step", "error_rate", "valid_loss")}
             save_model(self.run_dir / "model", self.model, self.tokenizer, notes=self.notes(line))
         words = (
             f", WER {100 * result.words.error_rate:.1f} %"
@@ -351,13 +342,12 @@ class Training:
             )
         say(f"done in {minutes:.1f} minutes; best validation error {100 * best['error_rate']:.1f} % after epoch {best['epoch']}")
         say(f"model: {self.run_dir}/model    curves: {self.run_dir}/curves.png    metrics: {self.run_dir}/metrics.jsonl")
-        tests = [name for name in ("test.jsonl", "dev.jsonl") if (Path(config.data.dir) / name).exists()]
+        tests = [name for name in ("dev.jsonl", "test.jsonl") if (Path(config.data.dir) / name).exists()]
         manifest = Path(config.data.dir) / (tests[0] if tests else config.data.valid)
         hyp = self.run_dir / f"{manifest.stem}.hyp.jsonl"
-        say(
-            f"next:\n  asr-decode model='{self.run_dir}' manifest='{manifest}' out='{hyp}'\n"
-            f"  asr-score ref='{manifest}' hyp='{hyp}' unit={unit} out='{self.run_dir / ('score_' + manifest.stem)}'"
-        )
+        decode = ["asr-decode", f"model={self.run_dir}", f"manifest={manifest}", f"out={hyp}"]
+        score = ["asr-score", f"ref={manifest}", f"hyp={hyp}", f"unit={unit}", f"out={self.run_dir / f'score_{manifest.stem}'}"]
+        say(f"next:\n  {shlex.join(decode)}\n  {shlex.join(score)}")
 
 
 def train(config: TrainConfig) -> int:
@@ -383,6 +373,8 @@ def train(config: TrainConfig) -> int:
         found = load_newest(run_dir, say)
         if found is not None:
             refuse_other_run(found[0], config, run_dir)
+        for name in remove_leftovers(run_dir):
+            say(f"removing {name}, the rest of a save that was cut off")
         training = Training(config)
         if found is not None and found[0]["finished"]:
             best = found[0]["best"]
@@ -393,6 +385,8 @@ def train(config: TrainConfig) -> int:
             training.prepare()
             if found is not None:
                 training.resume(*found)
+            else:
+                metrics.keep_until(run_dir / "metrics.jsonl", 0)  # of a run that was killed before its first checkpoint
             return training.run()
         except torch.OutOfMemoryError as fault:
             raise ResourceError(f"out of memory on the device: lower batches.seconds (now {config.batches.seconds})") from fault

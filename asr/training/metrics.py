@@ -1,11 +1,12 @@
 """`metrics.jsonl`, one line per validation, and `curves.png`, its picture."""
 
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from asr.data.manifest import write_atomic
+from asr.data.files import write_atomic, write_fault
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -30,8 +31,13 @@ def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
-    with open(path, "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(line) + "\n")
+    """Add a line; ResourceError when the disk does not take it."""
+    text = json.dumps(line) + "\n"
+    try:
+        with open(path, "a", encoding="utf-8") as handle:
+            handle.write(text)
+    except OSError as fault:
+        raise write_fault(path, fault, len(text)) from None
 
 
 def draw_curves(lines: list[dict[str, Any]], path: Path, *, title: str) -> None:
@@ -53,7 +59,7 @@ def draw_curves(lines: list[dict[str, Any]], path: Path, *, title: str) -> None:
         if key in lines[-1]:
             values = [100 * line[key] if line.get(key) is not None else math.nan for line in lines]
             right.plot(epochs, values, color=colour, marker=marker, markersize=3, label=f"{label}, validation")
-    best = min(lines, key=lambda line: line["error_rate"])
+    best = min(lines, key=lambda line: (line["error_rate"], line["valid_loss"]))
     right.axvline(
         best["epoch"], color="0.5", linestyle=":", label=f"best: epoch {best['epoch']}, {100 * best['error_rate']:.1f} %"
     )
@@ -68,7 +74,7 @@ def draw_curves(lines: list[dict[str, Any]], path: Path, *, title: str) -> None:
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title)
-    partial = path.with_name("." + path.name)
-    figure.savefig(partial, dpi=110, format="png")
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
     pyplot.close(figure)
-    partial.replace(path)
+    write_atomic(path, picture.getvalue())

@@ -1,5 +1,6 @@
 """From a folder of manifests to everything a training needs: tokenizer, checked utterances, targets, a fitted model."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ import torch
 
 from asr.batches.dataset import BatchLoader, evaluation_order
 from asr.data.check import DataReport, check_utterances, cross_check, refuse_or_skip, target_text
-from asr.data.manifest import Utterance, scan_manifest
+from asr.data.files import show_path, write_atomic
+from asr.data.manifest import Problem, Utterance, scan_manifest
 from asr.errors import DataError, UsageError
 from asr.features.normalize import StatisticsAccumulator, fit_global
 from asr.models.model import ModelOptions, SpeechModel
@@ -54,10 +56,40 @@ def build_model(config: TrainConfig, vocabulary: int) -> SpeechModel:
     return SpeechModel(ModelOptions(config.features, config.normalize, config.encoder), vocabulary=vocabulary)
 
 
+def check_data(config: TrainConfig, report_path: Path) -> tuple[Tokenizer, SpeechModel, dict[str, DataReport]]:
+    """The alphabet of the training data, an untrained model, and the reports of all manifests, written to `report_path` too.
+
+    Raises DataError, after the report is written, where the transcripts give no alphabet.
+    """
+    found = {part: scan_manifest(manifest_path(config, getattr(config.data, part))) for part in ("train", "valid")}
+    try:
+        tokenizer = build_tokenizer(found["train"][0], config)
+    except DataError as fault:
+        reports = check_parts(config, found)
+        write_report(reports, report_path)
+        refuse_parts(reports, config)  # what is wrong with single lines explains more
+        raise fault
+    model = build_model(config, len(tokenizer))
+    reports = check_parts(config, found, tokenizer, model.emission_length)
+    write_report(reports, report_path)
+    return tokenizer, model, reports
+
+
+def write_report(reports: dict[str, DataReport], path: Path) -> None:
+    document = {part: report.to_dict() for part, report in reports.items()}
+    write_atomic(path, json.dumps(document, indent=1, ensure_ascii=False))
+
+
 def check_parts(
-    config: TrainConfig, found: dict[str, tuple[list[Utterance], list]], tokenizer: Tokenizer, frames_of: Callable[[int], int]
+    config: TrainConfig,
+    found: dict[str, tuple[list[Utterance], list[Problem]]],
+    tokenizer: Tokenizer | None = None,
+    frames_of: Callable[[int], int] | None = None,
 ) -> dict[str, DataReport]:
-    """Reports of all manifests, keyed train and valid: every problem of the data before the first step."""
+    """Reports of all manifests, keyed train and valid: every problem of the data before the first step.
+
+    Without a tokenizer, transcripts are only required to be there.
+    """
     reports = {}
     for part, (utterances, problems) in found.items():
         reports[part] = check_utterances(
@@ -65,33 +97,36 @@ def check_parts(
             options=config.data,
             sample_rate=config.features.sample_rate,
             unit=config.tokens.unit,
-            encode=tokenizer.encode,
-            unknown=tokenizer.unknown_symbols,
+            encode=tokenizer.encode if tokenizer else lambda text: [1] * bool(text.strip()),
+            unknown=tokenizer.unknown_symbols if tokenizer else None,
             frames_of=frames_of,
             fastest=max(config.augment.speed) if part == "train" else 1.0,
-            where=getattr(config.data, part),
+            where=show_path(manifest_path(config, getattr(config.data, part))),
             problems=problems,
         )
     return cross_check(reports)
 
 
-def scan_parts(config: TrainConfig) -> dict[str, tuple[list[Utterance], list]]:
-    return {part: scan_manifest(manifest_path(config, getattr(config.data, part))) for part in ("train", "valid")}
-
-
-def usable_parts(reports: dict[str, DataReport], config: TrainConfig, tokenizer: Tokenizer) -> dict[str, Part]:
+def refuse_parts(reports: dict[str, DataReport], config: TrainConfig) -> dict[str, list[Utterance]]:
     """The utterances to work with; DataError with the problems of all manifests where the options say to stop."""
-    parts, refusals = {}, []
+    usable, refusals = {}, []
     for name, report in reports.items():
         try:
-            utterances = refuse_or_skip(report, config.data)
-            targets = [tokenizer.encode(target_text(utterance, config.tokens.unit) or "") for utterance in utterances]
-            parts[name] = Part(utterances, targets)
+            usable[name] = refuse_or_skip(report, config.data)
         except DataError as fault:
             refusals.append(str(fault))
     if refusals:
         raise DataError("\n".join(refusals))
-    return parts
+    return usable
+
+
+def usable_parts(reports: dict[str, DataReport], config: TrainConfig, tokenizer: Tokenizer) -> dict[str, Part]:
+    """The utterances to work with and their targets; DataError as `refuse_parts`."""
+    unit = config.tokens.unit
+    return {
+        name: Part(utterances, [tokenizer.encode(target_text(utterance, unit) or "") for utterance in utterances])
+        for name, utterances in refuse_parts(reports, config).items()
+    }
 
 
 @torch.no_grad()

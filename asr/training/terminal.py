@@ -12,14 +12,16 @@ def say(text: str) -> None:
 
 
 class StopAsked:
-    """Remembers SIGINT and SIGTERM so that the step is finished and saved; a second SIGINT stops at once."""
+    """Remembers SIGINT, SIGTERM and SIGUSR1 (a cluster's warning) so that the step is finished and saved; a second SIGINT stops
+    at once.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopAsked":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self._before[number] = signal.signal(number, self._note)
         return self
 

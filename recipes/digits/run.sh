@@ -11,7 +11,7 @@
 set -euo pipefail
 # shellcheck source=recipes/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/../common.sh"
-small_settings=(encoder.layers=1 encoder.width=32 training.epochs=2)
+small_settings=(encoder.layers=1 encoder.width=32 training.epochs=2 optim.warmup_steps=5)
 read_options "$@"
 data="${data:-$out/data}"
 

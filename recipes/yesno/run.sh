@@ -11,7 +11,7 @@
 set -euo pipefail
 # shellcheck source=recipes/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/../common.sh"
-small_settings=(encoder.width=24 training.epochs=2)
+small_settings=(encoder.width=24 training.epochs=2 optim.warmup_steps=5)
 read_options "$@"
 
 if stage_wanted 1 "prepare"; then

@@ -81,15 +81,17 @@ def test_flags(words: list[str], seen: tuple[bool, bool]) -> None:
 @pytest.mark.parametrize(
     ("words", "files", "message"),
     [
-        (["--model", "x"], True, r"unknown option '--model': .* did you mean model=VALUE\? A file .* goes after --"),
-        (["--run-dir=x"], False, r"did you mean run_dir=x\?"),
-        (["-v"], False, r"unknown option '-v'"),
-        (["--hepl"], False, r"did you mean --help\?"),
-        (["--debgu"], False, r"did you mean --debug\?"),
+        (["--model", "x"], True, r"unknown option '--model': .* did you mean model=VALUE; a file .* goes after --$"),
+        (["--run-dir=x"], False, r"did you mean run_dir=x$"),
+        (["--layers=3"], False, r"did you mean encoder.layers=3$"),
+        (["-v"], False, r"unknown option '-v': options are written key=value, and --help lists them$"),
+        (["--multirun"], False, r"give the command once for each value$"),
+        (["--hepl"], False, r"did you mean --help$"),
+        (["--debgu"], False, r"did you mean --debug$"),
         (["digits"], False, r"'digits' is no key=value, and this command takes no files"),
-        (["run_dr"], False, r"did you mean run_dir=\.\.\.\?"),
+        (["run_dr"], False, r"did you mean run_dir=\.\.\.;"),
         (["run_dir", "=", "x"], False, r"'run_dir' has no value: write run_dir=VALUE, without spaces"),
-        (["out=my", "runs"], False, r"A value with spaces goes in quotes"),
+        (["out=my", "runs"], False, r"a value with spaces goes in quotes$"),
         (["+encoder.layers=3"], True, r"write encoder\.layers=3"),
         (["++encoder.layers=3"], False, r"write encoder\.layers=3"),
         (["~encoder.layers=3"], False, r"no key can be removed"),
@@ -104,7 +106,7 @@ def test_what_cannot_be_meant_is_refused_with_advice(words: list[str], files: bo
 
 @pytest.mark.parametrize("word", ["digits", "digts", "experiment-digits"])
 def test_a_word_that_is_a_known_value_is_offered_with_its_key(word: str) -> None:
-    with pytest.raises(UsageError, match=r"did you mean experiment=digits\?"):
+    with pytest.raises(UsageError, match=r"did you mean experiment=digits;"):
         split_arguments([word], keys=[*KEYS, "experiment=digits", "experiment=fsdd", "init"])
 
 
@@ -125,6 +127,11 @@ def test_a_tilde_before_a_file_is_no_hydra_prefix() -> None:
 )
 def test_closest(word: str, best: str) -> None:
     assert closest(word, KEYS) == best
+
+
+def test_closest_can_ask_for_some_likeness() -> None:
+    assert closest("modle", KEYS, least=0.7) == "model"
+    assert closest("xyz", KEYS, least=0.7) == ""
 
 
 def test_closest_names_all_that_are_equally_good_and_nothing_when_nothing_is_known() -> None:

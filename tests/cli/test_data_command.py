@@ -1,6 +1,7 @@
 """asr-data as a user types it: what it writes, what it prints, and how it ends."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import soundfile
 
 from asr.cli.data import main
 from asr.data.corpora import CORPORA
-from asr.data.manifest import read_manifest
+from asr.data.manifest import read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -121,6 +122,21 @@ def test_out_is_never_taken_from_another_corpus(corpus: Path, tmp_path: Path, ca
     assert "is a file, expected a folder" in complaints
 
 
+def test_an_interrupted_preparation_can_be_repeated(corpus: Path, tmp_path: Path, capsys, monkeypatch):
+    def interrupted(path: Path, utterances: list) -> None:
+        if path.name == "valid.jsonl":
+            raise KeyboardInterrupt
+        write_manifest(path, utterances)
+
+    words = ("prepare", "folder", "--root", corpus, "--out", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("asr.data.prepare.write_manifest", interrupted)
+        assert run(*words, capsys=capsys)[0] == 130
+    assert json.loads((tmp_path / "out" / "prepare.json").read_text()) == {"corpus": "folder", "incomplete": True}
+    assert run(*words, capsys=capsys)[0] == 0
+    assert "incomplete" not in json.loads((tmp_path / "out" / "prepare.json").read_text())
+
+
 def test_a_part_that_is_gone_leaves_no_manifest(corpus: Path, tmp_path: Path, capsys):
     out = tmp_path / "out"
     words = ("prepare", "folder", "--root", corpus, "--out", out)
@@ -167,6 +183,21 @@ def test_a_root_that_is_not_there_is_code_3(tmp_path: Path, capsys):
             assert code == 3, name
             assert "absent: no such" in complaints
             assert not (tmp_path / "out").exists()
+
+
+def test_a_file_name_that_is_no_text_survives(corpus: Path, tmp_path: Path, capsys):
+    raw = os.fsencode(corpus / "a") + b"/caf\xe9"
+    try:
+        os.rename(corpus / "a" / "0.wav", raw + b".wav")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    os.rename(corpus / "a" / "0.txt", raw + b".txt")
+    out = tmp_path / "out"
+    code, _, complaints = run("prepare", "folder", "--root", corpus, "--out", out, "--test-fraction", 0, capsys=capsys)
+    assert (code, complaints) == (0, "")
+    items = [item for part in ("train", "valid") for item in read_manifest(out / f"{part}.jsonl")]
+    item = next(item for item in items if item.id == "a/caf\\udce9")
+    assert os.fsencode(item.audio_filepath) == raw + b".wav"
 
 
 def test_csv_as_it_is_typed(corpus: Path, tmp_path: Path, capsys):

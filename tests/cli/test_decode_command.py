@@ -36,7 +36,7 @@ def test_a_manifest_is_decoded_and_the_next_command_named(model, speech, tmp_pat
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "decoded 10 utterances: 11 s of audio" in shown.err
-    assert f"next: asr-score ref={speech / 'manifest.jsonl'} hyp={out}" in shown.err
+    assert f"next: asr-score ref={speech / 'manifest.jsonl'} 'hyp={out}' unit=word" in shown.err
     lines = read(out)
     assert [line["id"] for line in lines] == [f"u{i}" for i in range(10)]
     assert all(line["text"] and line["score"] < 0 and set(line) == {"id", "text", "score"} for line in lines)

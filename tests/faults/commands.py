@@ -30,7 +30,7 @@ TINY = {
     "features.num_bins": 16,
     "encoder.conv_channels": 4,
     "encoder.layers": 1,
-    "encoder.width": 12,
+    "encoder.width": 24,
     "encoder.dropout": 0,
     "batches.utterances": 8,
     "optim.learning_rate": 0.02,

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import resource
-import signal
+import shutil
 import stat
 import sys
 import time
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def die_at_event(folder: str, number: int, record: str = "") -> None:
-    """End like a SIGKILL before the `number`-th change of a file below `folder` (from 0; -1: never); `record` lists them.
+    """End like a SIGKILL before the `number`-th change of a file below `folder` (from 0); its name goes to the file `record`.
 
     Events are opening for writing, mkdir, rename, remove and rmdir. An fsync of a file is one too: the file is then cut in
     half, as a power cut would leave it.
@@ -25,12 +25,12 @@ def die_at_event(folder: str, number: int, record: str = "") -> None:
         if not (path + os.sep).startswith(root + os.sep):
             return
         if seen == number:
+            if log >= 0:
+                os.write(log, f"{name} {os.path.relpath(path, root)}".encode())
             if descriptor >= 0:
                 os.truncate(path, os.path.getsize(path) // 2)
             os._exit(9)
         seen += 1
-        if log >= 0:
-            os.write(log, f"{name} {os.path.relpath(path, root)}\n".encode())
 
     def full(path, base: int) -> str:
         folder = os.getcwd() if base is None or base < 0 else os.readlink(f"/proc/self/fd/{base}")
@@ -39,7 +39,9 @@ def die_at_event(folder: str, number: int, record: str = "") -> None:
     def hook(name: str, values: tuple) -> None:
         if name == "open" and isinstance(values[0], (str, bytes)) and values[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             event(name, full(values[0], -1))
-        elif name in ("os.mkdir", "os.remove", "os.rmdir"):
+        elif name in ("os.remove", "os.rmdir"):
+            event(name, full(values[0], values[-1]))
+        elif name == "os.mkdir" and not os.path.exists(values[0]):
             event(name, full(values[0], values[-1]))
         elif name == "os.rename":
             event(name, full(values[0], values[2]))
@@ -73,6 +75,10 @@ def die() -> None:
     os._exit(9)
 
 
+def end() -> None:
+    os._exit(0)
+
+
 def signal_at_step(number: int, step: int, times: int = 1) -> None:
     """Send this process a signal right after training step `step`."""
     from asr.training.loop import Training
@@ -94,6 +100,12 @@ def limit_file_size(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+def fill_disk(folder: str, leave: int) -> None:
+    """A file `ballast` takes all but this many bytes."""
+    free = shutil.disk_usage(folder).free
+    Path(folder, "ballast").write_bytes(bytes(free - leave))
+
+
 def drop_privileges() -> None:
     """Give up what lets root read and write in spite of permissions; the user stays the same."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
@@ -102,13 +114,15 @@ def drop_privileges() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def slow_reads(seconds: float) -> None:
-    """Every look at a recording takes this long."""
+def slow_reads(seconds: float, tell: str = "") -> None:
+    """Every look at a recording takes this long; the first one makes the file `tell`."""
     import soundfile
 
     plain = soundfile.SoundFile.__init__
 
     def init(self, *rest, **named):
+        if tell:
+            Path(tell).touch()
         time.sleep(seconds)
         plain(self, *rest, **named)
 
@@ -147,13 +161,69 @@ def die_after_batches(count: int) -> None:
 
 def no_curves() -> None:
     """A picture in no time, through the same file events."""
-    from matplotlib.figure import Figure
+    from asr.data.files import write_atomic
+    from asr.training import metrics
 
-    def savefig(self, path, **named):
-        Path(path).write_bytes(b"\x89PNG")
+    def draw_curves(lines, path: Path, *, title: str) -> None:
+        write_atomic(path, b"\x89PNG")
 
-    Figure.savefig = savefig
+    metrics.draw_curves = draw_curves
 
 
-def no_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def environment(**values: str) -> None:
+    os.environ.update(values)
+
+
+def work_in(folder: str) -> None:
+    os.chdir(folder)
+
+
+def train_in_each(folders: list[str]) -> None:
+    """Train once in every folder, each time in a process of its own, with `code` and `err` left there.
+
+    Composing the configuration takes longer than such a training: here it happens once for all of them.
+    """
+    from asr.training import loop
+
+    plain = loop.train
+
+    def train(config) -> int:
+        for folder in folders:
+            pid = os.fork()
+            if pid == 0:
+                os.chdir(folder)
+                err = os.open("err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                os.dup2(err, 2)
+                return plain(config)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            Path(folder, "code").write_text(str(code))
+        return 0
+
+    loop.train = train
+
+
+def die_at_each_event(epoch: int, copies: str) -> None:
+    """When `epoch` (from 0) has been trained and is about to be saved: for each file event from there to the next epoch, or to the
+    end, copy the folder worked in to `copies`/NUMBER and die there before that event. Ends when a copy gets through.
+    """
+    from asr.training.loop import Training
+
+    before_epoch(epoch + 1, "end")
+    plain = Training.finish_epoch
+
+    def finish_epoch(self, *rest, **named):
+        if self.epoch != epoch:
+            return plain(self, *rest, **named)
+        for number in range(1000):
+            folder = Path(copies, str(number))
+            shutil.copytree(".", folder)
+            pid = os.fork()
+            if pid == 0:
+                os.chdir(folder)
+                die_at_event("run", number, record="event")
+                return plain(self, *rest, **named)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            if code != 9:
+                os._exit(code)
+
+    Training.finish_epoch = finish_epoch

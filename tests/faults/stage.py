@@ -37,11 +37,15 @@ class Act:
     def send(self, number: int) -> None:
         os.kill(self.pid, number)
 
+    def told(self) -> str:
+        """What it has written to stderr so far."""
+        return self.err.read_text(encoding="utf-8") if self.err.exists() else ""
+
     def until(self, ready) -> None:
         """Wait until `ready()` is true while the command runs."""
         limit = time.monotonic() + PATIENCE_S
         while not ready():
-            assert time.monotonic() < limit, f"not ready after {PATIENCE_S:g} s:\n{self.err.read_text()}"
+            assert time.monotonic() < limit, f"not ready after {PATIENCE_S:g} s:\n{self.told()}"
             time.sleep(0.005)
 
 
@@ -102,6 +106,8 @@ def perform(order: dict) -> None:
             descriptor = os.open(path, flags)
             os.dup2(descriptor, number)
             os.close(descriptor)
+        # what the streams of the stage knew of their files is not true of these
+        sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
         signal.alarm(int(PATIENCE_S))
         for name, values in order["sabotage"]:
             getattr(sabotage, name)(**values)
@@ -122,8 +128,12 @@ def main() -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot  # noqa: F401 (loaded once here instead of in every child)
 
+    import soxr  # noqa: F401
+    import torch._dynamo  # the optimiser asks for it
+
     import asr.config
     import asr.decoding.transcribe
+    import asr.models.lstm_kernels
     import asr.scoring.report
     import asr.training.loop
     import tests.faults.commands

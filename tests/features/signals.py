@@ -34,8 +34,10 @@ def frame_by_frame(samples: np.ndarray, *, rate: int, num_bins: int, low_hz: flo
             mel = _mel(line * rate / size)
             for bin in range(num_bins):
                 left, centre, right = edges[bin : bin + 3]
-                if left < mel < right:
-                    energies[bin] += power[line] * ((mel - left) / (centre - left) if mel <= centre else (right - mel) / (right - centre))
+                if left < mel <= centre:
+                    energies[bin] += power[line] * (mel - left) / (centre - left)
+                elif centre < mel < right:
+                    energies[bin] += power[line] * (right - mel) / (right - centre)
         rows.append(np.log(np.maximum(energies, np.finfo(np.float32).eps)))
     return np.array(rows).reshape(-1, num_bins)
 

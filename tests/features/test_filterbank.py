@@ -24,19 +24,19 @@ def padded_batch(signals, padding=float("nan")):
 
 def torchaudio_features(signal, options):
     kaldi = import_torchaudio("torchaudio.compliance.kaldi")
-    keywords = dict(
-        sample_frequency=options.sample_rate,
-        frame_length=options.frame_length_ms,
-        frame_shift=options.frame_shift_ms,
-        low_freq=options.low_hz,
-        high_freq=options.high_hz,
-        num_mel_bins=options.num_bins,
-        preemphasis_coefficient=options.preemphasis,
-        use_energy=options.energy,
-        energy_floor=0.0,
-        snip_edges=False,
-        dither=0.0,
-    )
+    keywords = {
+        "sample_frequency": options.sample_rate,
+        "frame_length": options.frame_length_ms,
+        "frame_shift": options.frame_shift_ms,
+        "low_freq": options.low_hz,
+        "high_freq": options.high_hz,
+        "num_mel_bins": options.num_bins,
+        "preemphasis_coefficient": options.preemphasis,
+        "use_energy": options.energy,
+        "energy_floor": 0.0,
+        "snip_edges": False,
+        "dither": 0.0,
+    }
     samples = torch.as_tensor(signal, dtype=torch.float64)[None]
     if options.kind == "mfcc":
         return kaldi.mfcc(samples, num_ceps=options.num_ceps, **keywords)
@@ -82,7 +82,8 @@ REFEREE_OPTIONS = {
 @pytest.mark.parametrize("changes", REFEREE_OPTIONS.values(), ids=REFEREE_OPTIONS.keys())
 def test_equals_torchaudio(changes, precision):
     options = FeatureOptions(**changes)
-    lengths = [options.sample_rate // 2, options.window, options.window + 1, options.sample_rate // 4 + 77, 3 * options.window - 1]
+    window = options.window
+    lengths = [options.sample_rate // 2, window, window + 1, options.sample_rate // 4 + 77, 3 * window - 1]
     signals = [voice(length, rate=options.sample_rate, seed=row) for row, length in enumerate(lengths)]
     signals[1] = signals[1] + 0.5  # a constant offset is removed
     batch, batch_lengths = padded_batch(signals)
@@ -97,20 +98,23 @@ def test_equals_torchaudio(changes, precision):
 
 @pytest.mark.parametrize("changes", [{}, {"energy": True}, {"kind": "mfcc", "energy": True}, {"kind": "mfcc"}], ids=str)
 @pytest.mark.parametrize("corpus", ["synthetic", "speechocean762"])
-def test_equals_kaldi_native_fbank_on_speech(changes, corpus, request):
+def test_equals_both_referees_on_speech(changes, corpus, request):
     options = FeatureOptions(**changes)
     if corpus == "synthetic":
-        signals = [voice(16000), voice(700, seed=1)]
+        signals = [voice(16000).astype(np.float32), voice(700, seed=1).astype(np.float32)]
     else:
         folder = request.getfixturevalue("shared_data") / "speechocean762"
         paths = sorted(path for path in folder.rglob("*") if path.suffix in (".ogg", ".opus", ".wav", ".flac"))[:400:100]
         assert len(paths) == 4, f"no recordings in {folder}"
         signals = [soundfile.read(path, dtype="float32")[0] for path in paths]
-    features, frames = FeatureExtractor(options)(*padded_batch(signals))
-    for signal, ours, count in zip(signals, features.float().numpy(), frames.tolist()):
-        referee = knf_features(signal, options)
-        assert ours[:count].shape == referee.shape
-        np.testing.assert_allclose(ours[:count], referee, atol=5e-3, rtol=0)
+    batch, lengths = padded_batch(signals)
+    exact, frames = FeatureExtractor(options)(batch, lengths)
+    features, _ = FeatureExtractor(options)(batch.float(), lengths)
+    for row, (signal, count) in enumerate(zip(signals, frames.tolist())):
+        native = knf_features(signal, options)
+        assert native.shape == (count, features.shape[2])
+        np.testing.assert_allclose(features[row, :count].numpy(), native, atol=5e-3, rtol=0)
+        torch.testing.assert_close(exact[row, :count], torchaudio_features(signal, options), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000])

@@ -6,7 +6,7 @@ import torch
 
 from asr.errors import DataError, UsageError
 from asr.features.filterbank import FeatureExtractor, FeatureOptions
-from asr.features.normalize import SCOPES, Normalizer, NormalizeOptions, StatisticsAccumulator, fit_global
+from asr.features.normalize import SCOPES, NormalizeOptions, Normalizer, StatisticsAccumulator, fit_global
 
 LENGTHS = torch.tensor([30, 1, 0, 17])
 
@@ -24,7 +24,8 @@ def rows(features):
 
 def fitted(options, features, cmvn=None):
     normalizer = Normalizer(options, features.shape[2])
-    fit_global(normalizer, [(features[:2], LENGTHS[:2], None if cmvn is None else cmvn[:2]), (features[2:], LENGTHS[2:], None if cmvn is None else cmvn[2:])])
+    halves = [slice(0, 2), slice(2, 4)]
+    fit_global(normalizer, [(features[half], LENGTHS[half], None if cmvn is None else cmvn[half]) for half in halves])
     return normalizer
 
 
@@ -38,15 +39,17 @@ def test_each_scope_against_its_definition(mean, variance):
     normalised = normalizer(features, LENGTHS, cmvn)
 
     def centre(row, utterance):
-        own = utterance if len(utterance) else np.zeros((1, 5))
-        speaker = np.full(5, -11.0) if row != 3 else own.mean(0)
-        return {"none": np.zeros(5), "utterance": own.mean(0), "global": np.concatenate(rows(features)).mean(0), "speaker": speaker}[mean]
+        own = utterance.mean(0) if len(utterance) else np.zeros(5)
+        speaker = np.full(5, -11.0) if row != 3 else own
+        total = np.concatenate(rows(features)).mean(0)
+        return {"none": np.zeros(5), "utterance": own, "global": total, "speaker": speaker}[mean]
 
     everything = np.concatenate([utterance - centre(row, utterance) for row, utterance in enumerate(rows(features))])
     for row, (ours, utterance) in enumerate(zip(normalised, rows(features))):
         length = len(utterance)
         own = utterance.std(0) if length > 1 else np.ones(5)
-        scale = {"none": np.ones(5), "utterance": own, "global": everything.std(0), "speaker": np.full(5, 1.7) if row != 3 else own}[variance]
+        speaker = np.full(5, 1.7) if row != 3 else own
+        scale = {"none": np.ones(5), "utterance": own, "global": everything.std(0), "speaker": speaker}[variance]
         expected = (utterance - centre(row, utterance)) / scale
         np.testing.assert_allclose(ours[:length].numpy(), expected, atol=2e-5, rtol=1e-5)
         assert (ours[length:] == 0).all()

@@ -20,7 +20,7 @@ def fresh_torchaudio():
 
 
 @pytest.mark.usefixtures("fresh_torchaudio")
-@pytest.mark.parametrize("error", [OSError("libcudart.so.13: cannot open"), RuntimeError("CUDA 13.2 against 13.0"), ImportError("no")])
+@pytest.mark.parametrize("error", [OSError("no libcudart"), RuntimeError("CUDA 13.2 against 13.0"), ImportError("no")])
 def test_the_rest_loads_where_the_compiled_part_does_not(error, monkeypatch):
     class CompiledPart:
         def find_spec(self, name, path=None, target=None):

@@ -71,7 +71,7 @@ def test_learns_the_tones_and_leaves_all_its_files(tones, tmp_path):
     names = {path.name for path in (tmp_path / "run" / "model").iterdir()}
     assert names == {"model.safetensors", "config.json", "tokens.txt", "checksums.json"}
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
-    best = min(range(len(lines)), key=lambda place: lines[place]["error_rate"])
+    best = min(range(len(lines)), key=lambda place: (lines[place]["error_rate"], lines[place]["valid_loss"]))
     assert load_model(tmp_path / "run").notes["epoch"] == lines[best]["epoch"]
 
 

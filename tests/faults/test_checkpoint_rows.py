@@ -1,0 +1,316 @@
+"""Rows C of the catalogue but for a full disk: killed, stopped, damaged, doubled and changed trainings go on or are refused."""
+
+import hashlib
+import json
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.commands import Outcome, fine, read_lines, to_lines, told, train_words
+from tests.training.tones import write_tones
+
+FILES = ("model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json", "checksums.json")
+CLOCKS = {"train_s", "valid_s", "audio_s_per_s"}
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory) -> Path:
+    """Two batches an epoch."""
+    folder = tmp_path_factory.mktemp("few")
+    write_tones(folder, "train", 16, seed=1)
+    write_tones(folder, "valid", 2, seed=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def words(few) -> list[str]:
+    """Three epochs into `run` below the working folder."""
+    return train_words(few, Path("run"), training__epochs=3, training__keep=2)
+
+
+@pytest.fixture(scope="session")
+def straight(stage, words, tmp_path_factory) -> Path:
+    """The folder of a training that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("straight")
+    outcome = fine(stage.run("train", words, ("no_curves", {}), ("work_in", {"folder": str(folder)})))
+    assert outcome.err.count("*best") == 3, "each epoch must save a model, or less is tested than it seems"
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def half_way(stage, words, tmp_path_factory) -> Path:
+    """The folder of a training that was killed when its third epoch began: checkpoints of steps 2 and 4."""
+    folder = tmp_path_factory.mktemp("half")
+    kill = ("before_epoch", {"number": 2, "what": "die"})
+    assert stage.run("train", words, ("no_curves", {}), ("work_in", {"folder": str(folder)}), kill).code == 9
+    assert steps(folder / "run") == [2, 4]
+    return folder
+
+
+@pytest.fixture
+def resume(stage, words) -> Callable[[Path], Outcome]:
+    """The command again, in another folder."""
+
+    def run(folder: Path, *sabotage: tuple) -> Outcome:
+        return stage.run("train", words, ("no_curves", {}), ("work_in", {"folder": str(folder)}), *sabotage)
+
+    return run
+
+
+@pytest.fixture
+def resume_all(stage, words) -> Callable[[list[Path]], list[Outcome]]:
+    """The command again in many folders."""
+
+    def run(folders: list[Path]) -> list[Outcome]:
+        fine(stage.run("train", words, ("no_curves", {}), ("train_in_each", {"folders": [str(folder) for folder in folders]})))
+        return [Outcome("train", int((one / "code").read_text()), "", (one / "err").read_text()) for one in folders]
+
+    return run
+
+
+def steps(run_dir: Path) -> list[int]:
+    """Steps of the checkpoints whose every byte has its checksum, by an independent look at the files."""
+    found = []
+    for folder in run_dir.glob("checkpoints/step-*"):
+        try:
+            sums = json.loads((folder / "checksums.json").read_bytes())
+            if all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == value for name, value in sums.items()):
+                found.append(int(folder.name.removeprefix("step-")))
+        except (OSError, ValueError):
+            continue
+    return sorted(found)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def timeless(run_dir: Path) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if key not in CLOCKS} for line in read_lines(run_dir / "metrics.jsonl")]
+
+
+def same_run(one: Path, other: Path) -> None:
+    """The same model to the byte, the same metrics but for the clock, and nothing left behind."""
+    assert content(one / "model") == content(other / "model")
+    assert timeless(one) == timeless(other)
+    assert sorted(path.name for path in one.iterdir()) == sorted(path.name for path in other.iterdir())
+    assert steps(one)[-1] == steps(other)[-1]
+    litter = [path for path in one.rglob("*") if ".tmp" in path.name or ".old" in path.name]
+    assert not litter
+
+
+def resumed_step(outcome: Outcome) -> int:
+    found = re.search(r"resumed from step (\d+)", outcome.err)
+    return int(found[1]) if found else 0
+
+
+@pytest.mark.parametrize("save", ["first", "last"])
+def test_c1_killed_at_every_file_event_of_a_save_ends_with_the_same_bytes(
+    stage, words, half_way, straight, resume_all, tmp_path, save
+):
+    start = tmp_path / "start"
+    if save == "last":
+        shutil.copytree(half_way, start)
+    else:
+        start.mkdir()
+    (tmp_path / "copies").mkdir()
+    sabotage = ("die_at_each_event", {"epoch": 0 if save == "first" else 2, "copies": str(tmp_path / "copies")})
+    fine(stage.run("train", words, ("no_curves", {}), ("work_in", {"folder": str(start)}), sabotage))
+    folders = sorted((tmp_path / "copies").iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(folders.pop())  # the one that was not killed
+    events = [(folder / "event").read_text() for folder in folders]
+    expected = ["os.rename model.tmp", "fsync model.tmp", "open metrics.jsonl", "os.rename .tmp-", "fsync checkpoints/step-0"]
+    if save == "last":
+        expected += ["os.rename model", "os.remove model.old", "os.rmdir model.old", "os.remove checkpoints/step-0000002/"]
+    for part in expected:
+        assert any(event.startswith(part) for event in events), f"no event {part} among {events}"
+    newest = [(steps(folder / "run") or [0])[-1] for folder in folders]
+    assert set(newest) == ({0, 2} if save == "first" else {4, 6})
+    for event, step, folder, outcome in zip(events, newest, folders, resume_all(folders), strict=True):
+        try:
+            fine(outcome)
+            if step == 6:
+                assert "already complete" in outcome.err, "work was lost"
+            else:
+                assert resumed_step(outcome) == step, "work was lost"
+            same_run(folder / "run", straight)
+        except AssertionError as fault:
+            raise AssertionError(f"killed before {event}: {fault}") from fault
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138)])
+def test_c3_a_signal_finishes_the_step_saves_and_says_so(resume, straight, tmp_path, name, code):
+    outcome = resume(tmp_path, ("signal_at_step", {"number": int(getattr(signal, name)), "step": 3}))
+    assert outcome.code == code
+    assert "stopping after this step; the checkpoint is saved first" in outcome.err
+    assert "stopped at step 3, saved in run: the same command goes on from here" in outcome.err
+    assert steps(tmp_path / "run") == [2, 3]
+    again = fine(resume(tmp_path))
+    assert resumed_step(again) == 3
+    same_run(tmp_path / "run", straight)
+
+
+def test_c3_a_second_ctrl_c_stops_at_once(resume, tmp_path):
+    outcome = resume(tmp_path, ("signal_at_step", {"number": int(signal.SIGINT), "step": 3, "times": 2}))
+    told(outcome, 130, "stopped")
+    assert steps(tmp_path / "run") == [2]
+
+
+def damaged(half_way: Path, folder: Path, name: str, damage: Callable[[bytes], bytes], which: tuple[int, ...] = (4,)) -> Path:
+    """A copy of the half-finished run whose checkpoints `which` have one file damaged."""
+    shutil.copytree(half_way, folder)
+    for step in which:
+        path = folder / "run" / "checkpoints" / f"step-{step:07d}" / name
+        path.write_bytes(damage(path.read_bytes()))
+    return folder
+
+
+CUTS: dict[str, Callable[[bytes], bytes]] = {
+    "0": lambda data: b"",
+    "1": lambda data: data[:1],
+    "4": lambda data: data[:4],
+    "100": lambda data: data[:100],
+    "half": lambda data: data[: len(data) // 2],
+    "n-1": lambda data: data[:-1],
+}
+
+
+def flip(place: float, bit: int = 3) -> Callable[[bytes], bytes]:
+    def change(data: bytes) -> bytes:
+        changed = bytearray(data)
+        changed[int(place * (len(changed) - 1))] ^= 1 << bit
+        return bytes(changed)
+
+    return change
+
+
+FLIPS = {f"{place:g}": flip(place, bit) for place, bit in ((0.0, 0), (0.01, 7), (0.37, 4), (0.8, 1), (1.0, 3))}
+
+
+def refused_when_all_are_damaged(half_way, resume_all, tmp_path, kinds) -> None:
+    cases = [(name, kind) for name in FILES for kind in kinds]
+    folders = [damaged(half_way, tmp_path / f"{name}-{kind}", name, kinds[kind], which=(2, 4)) for name, kind in cases]
+    for (name, _), outcome, folder in zip(cases, resume_all(folders), folders, strict=True):
+        # a list of checksums that can still be read blames a file that does not fit it
+        named = "step-0000004/" if name == "checksums.json" else f"step-0000004/{name}"
+        verdict = told(outcome, 4, "no intact checkpoint is left in run/checkpoints", named, "checksums.json", "start anew")
+        assert "\n" not in verdict
+    for outcome, folder in zip(resume_all(folders), folders, strict=True):
+        told(outcome, 4, "no intact checkpoint is left in run/checkpoints", "step-0000002.corrupt is damaged", "start anew")
+        assert content(folder / "run" / "model") == content(half_way / "run" / "model"), "the best model is kept"
+
+
+def test_c7_cut_files_are_one_kind_of_error(half_way, resume_all, tmp_path):
+    refused_when_all_are_damaged(half_way, resume_all, tmp_path, CUTS)
+
+
+def test_c8_one_flipped_bit_is_noticed_wherever_it_is(half_way, resume_all, tmp_path):
+    refused_when_all_are_damaged(half_way, resume_all, tmp_path, FLIPS)
+
+
+@pytest.mark.parametrize("row", ["C7", "C8"])
+def test_the_checkpoint_before_a_damaged_one_is_taken_and_said(half_way, straight, resume_all, tmp_path, row):
+    damage = CUTS["half"] if row == "C7" else FLIPS["0.37"]
+    folders = [damaged(half_way, tmp_path / name, name, damage) for name in FILES]
+    for name, folder, outcome in zip(FILES, folders, resume_all(folders), strict=True):
+        fine(outcome)
+        warning = next(line for line in outcome.err.splitlines() if line.startswith("WARNING: "))
+        assert ("checksums.json" if name == "checksums.json" else f"step-0000004/{name}") in warning
+        assert "set aside as step-0000004.corrupt and the checkpoint before it is used" in warning
+        assert resumed_step(outcome) == 2
+        shutil.rmtree(folder / "run" / "checkpoints" / "step-0000004.corrupt")
+        same_run(folder / "run", straight)
+
+
+@pytest.mark.parametrize("row", ["C7", "C8"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokens.txt"])
+def test_a_damaged_model_is_refused_by_asr_decode(run_dir, speech, asr, tmp_path, row, name):
+    for number, damage in enumerate((CUTS if row == "C7" else FLIPS).values()):
+        copy = tmp_path / str(number)
+        shutil.copytree(run_dir / "model", copy / "model")
+        path = copy / "model" / name
+        before = path.read_bytes()
+        if damage(before) == before:  # the file is shorter than the cut
+            continue
+        path.write_bytes(damage(before))
+        outcome = asr("decode", f"model={copy}", speech / "audio" / "test-000.wav")
+        told(outcome, 4, str(path), "sha256", "copy the model folder again", alone=True)
+        assert outcome.out == ""
+
+
+def stray(folder: Path) -> None:
+    """A checkpoint without its last file, the rests of killed saves, and a file in the place of a checkpoint."""
+    checkpoints = folder / "run" / "checkpoints"
+    (checkpoints / "step-0000004" / "checksums.json").unlink()
+    (checkpoints / "step-0000006.tmp-9999999").mkdir()
+    (checkpoints / "step-0000006.tmp-9999999" / "model.safetensors").write_bytes(b"half")
+    (checkpoints / "step-0000006").write_text("a file")
+    (folder / "run" / "model.tmp-9999999").mkdir()
+    (folder / "run" / ".tmp-9999999-abcdef01").write_bytes(b"half")
+
+
+def test_c9_what_a_killed_save_left_is_reported_and_removed(half_way, straight, resume, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(half_way, folder)
+    stray(folder)
+    outcome = fine(resume(folder))
+    assert "removing run/checkpoints/step-0000006.tmp-9999999, the rest of a save that was cut off" in outcome.err
+    assert "removing run/.tmp-9999999-abcdef01, the rest of a save that was cut off" in outcome.err
+    assert "step-0000004/checksums.json is missing" in outcome.err
+    assert "run/checkpoints/step-0000006 is no folder" in outcome.err
+    assert resumed_step(outcome) == 2
+    for kept in folder.rglob("*.corrupt"):
+        shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
+    same_run(folder / "run", straight)
+
+
+def test_c10_a_second_training_in_one_folder_is_refused(stage, words, asr, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = stage.start("train", words, ("no_curves", {}), ("work_in", {"folder": str(tmp_path)}), ("slow_steps", {"seconds": 0.3}))
+    first.until(lambda: "model: " in first.told())
+    verdict = told(asr("train", *words), 2, "run is in use by process", "choose another run_dir", alone=True)
+    assert f"process {first.pid} on " in verdict
+    fine(first.wait())
+    fine(asr("train", *words))
+
+
+def test_c13_a_finished_run_is_left_alone(straight, words, asr, tmp_path, monkeypatch):
+    shutil.copytree(straight, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run" / ".lock").unlink()
+    before = content(tmp_path / "run")
+    outcome = fine(asr("train", *words))
+    assert "run is already complete" in outcome.err
+    (tmp_path / "run" / ".lock").unlink()
+    assert content(tmp_path / "run") == before
+
+
+CHANGES = {
+    "C14-option": (["encoder.width=25", "seed=7"], "encoder.width: 24 -> 25", "seed: 1 -> 7"),
+    "C14-tokens": (["tokens.case=upper"], "tokens.case: 'keep' -> 'upper'", "another run_dir"),
+    "C14-manifest": ([], "train.jsonl has changed since the last checkpoint", "another run_dir"),
+    "C14-valid": ([], "valid.jsonl has changed since the last checkpoint", "another run_dir"),
+}
+
+
+@pytest.mark.parametrize("row", list(CHANGES))
+def test_a_run_goes_on_with_its_own_configuration_and_data_only(half_way, words, few, asr, tmp_path, monkeypatch, row):
+    more, *said = CHANGES[row]
+    shutil.copytree(half_way / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    manifest = few / ("valid.jsonl" if row == "C14-valid" else "train.jsonl")
+    before, kept = content(tmp_path / "run"), manifest.read_bytes()
+    try:
+        if row in ("C14-manifest", "C14-valid"):
+            manifest.write_bytes(to_lines(read_lines(manifest)[:-1]))
+        told(asr("train", *words, *more), 2, *said, alone=True)
+    finally:
+        manifest.write_bytes(kept)
+    after = content(tmp_path / "run")
+    del before[".lock"], after[".lock"]
+    assert after == before

@@ -1,0 +1,310 @@
+"""Rows M of the catalogue, faults of manifests and transcripts, through asr-train, asr-decode, asr-score and asr-data."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asr.data.manifest import read_manifest, write_manifest
+from tests.faults.commands import fine, read_lines, small_set, to_lines, told, train_words
+from tests.faults.test_audio_rows import report_of, row_of
+
+Lines = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fault of a manifest of three recordings, on its second line, and what each command makes of it.
+
+    change: the good lines -> bytes of the manifest. kind: class of the problem in data_report.json; empty: nothing is wrong.
+    words: what the line of the table says. part: the manifest that has the fault. place: how the table names it. options: further words of
+    asr-train. decode_words: what asr-decode says; decodes: how the second recording fares there (text, error, refused: no
+    recording is decoded). mended: options under which asr-train takes the manifest.
+    """
+
+    change: Callable[[Lines], bytes]
+    kind: str = ""
+    words: tuple[str, ...] = ()
+    part: str = "train"
+    place: str = "line 2"
+    options: tuple[str, ...] = ()
+    decodes: str = "text"
+    decode_words: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
+
+
+def second(**changes: Any) -> Callable[[Lines], bytes]:
+    """The second line with other fields; None takes a field away."""
+
+    def change(lines: Lines) -> bytes:
+        line = {key: value for key, value in {**lines[1], **changes}.items() if value is not None}
+        return to_lines([lines[0], line, lines[2]])
+
+    return change
+
+
+def raw_second(edit: Callable[[bytes], bytes]) -> Callable[[Lines], bytes]:
+    """The second line edited as bytes."""
+
+    def change(lines: Lines) -> bytes:
+        first, middle, last = to_lines(lines).splitlines()
+        return b"\n".join([first, edit(middle), last]) + b"\n"
+
+    return change
+
+
+def whole(edit: Callable[[bytes], bytes]) -> Callable[[Lines], bytes]:
+    return lambda lines: edit(to_lines(lines))
+
+
+def later(seconds: float) -> Callable[[Lines], bytes]:
+    return lambda lines: second(duration=lines[1]["duration"] + seconds)(lines)
+
+
+JSON = ("expected one JSON object per line",)
+ROWS = {
+    "M1-syntax": Row(raw_second(lambda x: x[:-1] + b" extra}"), "bad-json", ("column", *JSON), decodes="refused"),
+    "M1-cut": Row(raw_second(lambda x: x[:30]), "bad-json", ("column", "the line is cut"), decodes="refused"),
+    "M1-comma": Row(raw_second(lambda x: x[:-1] + b",}"), "bad-json", ("column", "trailing comma"), decodes="refused"),
+    "M1-nan": Row(
+        raw_second(lambda x: x[:-1] + b', "snr": NaN}'), "bad-json", ("column", "NaN is not a JSON number"), decodes="refused"
+    ),
+    "M2-bom-crlf": Row(whole(lambda x: b"\xef\xbb\xbf" + x.replace(b"\n", b"\r\n"))),
+    "M2-utf16": Row(
+        whole(lambda x: x.decode().encode("utf-16")),
+        "encoding",
+        ("is UTF-16 text: convert it with iconv",),
+        place="train.jsonl: ",
+        decodes="refused",
+    ),
+    "M2-latin1": Row(
+        raw_second(lambda x: x[:-1] + ', "by": "Jürgen"}'.encode("latin-1")),
+        "encoding",
+        ("byte 0xFC in column", "if it is Latin-1, convert with iconv"),
+        decodes="refused",
+    ),
+    "M2-nul": Row(raw_second(lambda x: x + b"\0\0"), "encoding", ("NUL byte in column", "damaged"), decodes="refused"),
+    "M3-same": Row(
+        lambda lines: second(id=lines[0]["id"])(lines),
+        "duplicate-id",
+        ("stands on lines 1 and 2", "give each utterance its own id"),
+        decodes="refused",
+    ),
+    "M3-across": Row(
+        lambda lines: second(id="test-001")(lines), "duplicate-id", ('id "test-001" stands at ', "train.jsonl:2 too"), part="valid"
+    ),
+    "M4-missing": Row(second(duration=None), "bad-field", ("missing field duration",), decodes="refused"),
+    "M4-type": Row(
+        second(duration="3.2"), "bad-field", ('"duration" must be a number of seconds, got a string "3.2"',), decodes="refused"
+    ),
+    "M4-several": Row(
+        second(id=7, audio_filepath=None),
+        "bad-field",
+        ("missing field audio_filepath", '"id" must be a string'),
+        decodes="refused",
+    ),
+    "M4-extra": Row(second(snr=12.5, channel="left", nested={"a": [1, 2]})),
+    "M6-longer": Row(
+        later(0.2),
+        "duration-mismatch",
+        ("s in the manifest", "s in the recording", "prepare the data again"),
+        decodes="error",
+        decode_words=("offset + duration is", "the recording ends at"),
+    ),
+    "M6-shorter": Row(later(-0.2), "duration-mismatch", ("s in the manifest", "s in the recording", "prepare the data again")),
+    "M6-tolerated": Row(later(0.04)),
+    "M7-negative": Row(second(duration=-1.0), "bad-duration", ("duration is -1 s; expected more than 0",), decodes="error"),
+    "M7-zero": Row(second(duration=0), "bad-duration", ("duration is 0 s; expected more than 0",), decodes="error"),
+    "M7-offset": Row(second(offset=-0.5), "bad-offset", ("offset is -0.5 s; expected 0 or more",), decodes="error"),
+    "M7-beyond": Row(
+        second(offset=99.0), "offset-beyond-end", ("offset 99 s lies beyond the end of the recording",), decodes="error"
+    ),
+    "M7-end": Row(
+        second(offset=0.5),
+        "segment-beyond-end",
+        ("ends at", "the recording at"),
+        decodes="error",
+        decode_words=("offset + duration is", "the recording ends at"),
+    ),
+    "M8-empty": Row(second(text=""), "empty-text", ("text is empty after normalisation: ''",)),
+    "M8-spaces": Row(second(text="  \t "), "empty-text", ("text is empty after normalisation",)),
+    "M8-punctuation": Row(
+        second(text="?!"), "empty-text", ("text is empty after normalisation: '?!'",), options=("tokens.map={'?': '', '!': ''}",)
+    ),
+    "M8-none": Row(second(text=None), "missing-text", ('has no "text"',)),
+    "M9": Row(
+        second(text="abßß"),
+        "unknown-symbol",
+        ('"ß" (U+00DF) 2 times in 1 utterances, first in test-001 (',),
+        part="valid",
+        place="U+00DF",
+        mended=("tokens.map={'ß': c}",),
+    ),
+    "M10": Row(second(text="ab" * 60), "ctc-impossible", ("120 tokens with 0 repeats need 120 frames, the recording gives",)),
+    "M10-repeats": Row(
+        second(text="aaa" * 15), "ctc-impossible", ("45 tokens with 44 repeats need 89 frames, the recording gives",)
+    ),
+}
+BAD = {name: row for name, row in ROWS.items() if row.kind}
+
+
+@dataclass(frozen=True)
+class Case:
+    folder: Path
+    row: Row
+    lines: Lines
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / f"{self.row.part}.jsonl"
+
+
+@pytest.fixture
+def case(request, speech, tmp_path) -> Case:
+    row = ROWS[request.param]
+    lines = small_set(speech, tmp_path / "data")
+    named = {"train": lines, "valid": [{**line, "id": f"valid-{line['id']}"} for line in lines]}
+    for part, items in named.items():
+        (tmp_path / "data" / f"{part}.jsonl").write_bytes(row.change(items) if part == row.part else to_lines(items))
+    return Case(tmp_path / "data", row, lines)
+
+
+def each(rows: dict[str, Row]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", list(rows), indirect=True)
+
+
+@each(BAD)
+def test_training_refuses_it_before_the_first_step(case, asr, tmp_path):
+    name = case.manifest.name
+    verdict = told(asr("train", *train_words(case.folder, tmp_path / "run"), *case.row.options), 3, name)
+    shown = row_of(verdict.split("\n", 1)[1], case.row.place)
+    for word in (case.row.kind, *case.row.words):
+        assert word in verdict
+    assert case.row.kind == "unknown-symbol" or all(word in shown for word in case.row.words)
+    problems = report_of(tmp_path / "run")[case.row.part]["problems"]
+    found = [problem for problem in problems if problem["kind"] == case.row.kind]
+    assert len(found) == 1
+    assert found[0]["where"] == (str(case.manifest) if case.row.place.endswith(": ") else f"{case.manifest}:2")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@each({name: row for name, row in ROWS.items() if not row.kind or row.mended})
+def test_training_takes_it(case, asr, tmp_path):
+    fine(asr("train", *train_words(case.folder, tmp_path / "run"), *case.row.options, *case.row.mended))
+    assert report_of(tmp_path / "run")[case.row.part]["usable"] == 3
+    assert read_lines(tmp_path / "run" / "metrics.jsonl")
+
+
+@each({name: row for name, row in ROWS.items() if row.part == "train"})
+def test_decoding_needs_no_transcript_and_loses_no_other_recording(case, asr, run_dir, tmp_path):
+    out = tmp_path / "hyp.jsonl"
+    outcome = asr("decode", f"model={run_dir}", f"manifest={case.manifest}", f"out={out}", "device=cpu")
+    words = case.row.decode_words or case.row.words
+    if case.row.decodes == "refused":
+        place = str(case.manifest) if case.row.place.endswith(": ") else f"{case.manifest}:2: "
+        told(outcome, 3, place, *words, alone=True)
+        assert not out.exists()
+        return
+    if case.row.decodes == "text":
+        fine(outcome)
+    else:
+        told(outcome, 3, "1 of 3 recordings could not be decoded")
+        shown = row_of(outcome.err, "not decoded: test-001: ")
+        assert all(word in shown for word in words)
+    lines = read_lines(out)
+    assert [line["id"] for line in lines] == [line["id"] for line in case.lines]
+    assert ["error" in line for line in lines] == [False, case.row.decodes == "error", False]
+    assert [lines[0]["text"], lines[2]["text"]] == [case.lines[0]["text"], case.lines[2]["text"]]
+    assert (lines[1]["text"] == "") == (case.row.decodes == "error")
+
+
+@pytest.mark.parametrize("case", ["M4-extra"], indirect=True)
+def test_further_fields_are_kept(case, tmp_path):
+    write_manifest(tmp_path / "copy.jsonl", read_manifest(case.manifest))
+    line = read_lines(tmp_path / "copy.jsonl")[1]
+    assert (line["snr"], line["channel"], line["nested"]) == (12.5, "left", {"a": [1, 2]})
+
+
+@pytest.mark.parametrize("part", ["train", "valid"])
+def test_m5_an_empty_manifest(speech, asr, run_dir, tmp_path, part):
+    lines = small_set(speech, tmp_path / "data")
+    (tmp_path / "data" / "train.jsonl").write_bytes(to_lines(lines))
+    (tmp_path / "data" / f"{part}.jsonl").write_bytes(b"\n")
+    told(asr("train", *train_words(tmp_path / "data", tmp_path / "run")), 3, f"{part}.jsonl: 0 utterances; expected at least one")
+    assert report_of(tmp_path / "run")[part]["utterances"] == 0
+    words = [f"model={run_dir}", f"manifest={tmp_path / 'data' / f'{part}.jsonl'}", f"out={tmp_path / 'hyp.jsonl'}"]
+    told(asr("decode", *words), 3, f"{part}.jsonl: is empty", alone=True)
+
+
+def test_m5_nothing_is_left_of_a_manifest(speech, asr, tmp_path):
+    lines = small_set(speech, tmp_path / "data")
+    lines[2]["audio_filepath"] = "audio/away.wav"
+    (tmp_path / "data" / "train.jsonl").write_bytes(to_lines(lines))
+    for policy in ("error", "skip"):
+        words = train_words(tmp_path / "data", tmp_path / "run", data__max_duration=0.1, data__on_bad=policy)
+        told(asr("train", *words), 3, "train.jsonl: 0 of 3 usable: 3 too-long (data.max_duration=0.1), 1 missing-file")
+
+
+def test_m5_no_transcript_at_all(speech, asr, tmp_path):
+    lines = small_set(speech, tmp_path / "data")
+    (tmp_path / "data" / "train.jsonl").write_bytes(to_lines([{**line, "text": None} for line in lines]))
+    told(asr("train", *train_words(tmp_path / "data", tmp_path / "run")), 3, "train.jsonl", 'has no "text"')
+    assert len(report_of(tmp_path / "run")["train"]["problems"]) == 3
+
+
+def test_m7_a_segment_that_ends_before_it_starts(speech, asr, tmp_path):
+    """Only Kaldi folders can say so: a manifest has no end."""
+    lines = small_set(speech, tmp_path / "data")
+    for name, value in (
+        ("wav.scp", "".join(f"r{i} {tmp_path / 'data' / line['audio_filepath']}\n" for i, line in enumerate(lines))),
+        ("text", "".join(f"u{i} {line['text']}\n" for i, line in enumerate(lines))),
+        ("segments", "u0 r0 0 0.2\nu1 r1 0.3 0.1\nu2 r2 9 10\n"),
+    ):
+        (tmp_path / "data" / name).write_text(value)
+    words = ["prepare", "kaldi", "--root", tmp_path / "data", "--out", tmp_path / "out", "--valid-fraction", "0"]
+    verdict = told(asr("data", *words, "--test-fraction", "0"), 3, "2 problems")
+    assert "segments:2: expected 0 <= start < end, got 0.3 and 0.1 s" in verdict
+    assert "segments:3: segment 9 to 10 s lies outside" in verdict
+
+
+@pytest.mark.parametrize("text", ["", "   ", "?!"])
+def test_m8_scoring_takes_an_empty_text(asr, tmp_path, text):
+    (tmp_path / "ref.jsonl").write_bytes(to_lines([{"id": "a", "text": text}, {"id": "b", "text": "eins zwei"}]))
+    (tmp_path / "hyp.jsonl").write_bytes(to_lines([{"id": "a", "text": text}, {"id": "b", "text": "eins"}]))
+    words = [f"ref={tmp_path / 'ref.jsonl'}", f"hyp={tmp_path / 'hyp.jsonl'}", "unit=word", f"out={tmp_path / 'score'}"]
+    fine(asr("score", *words))
+    score = json.loads((tmp_path / "score" / "score.json").read_text())
+    tokens = 2 + (text == "?!")
+    assert (score["reference_tokens"], score["deletions"], score["error_rate"]) == (tokens, 1, 1 / tokens)
+
+
+def test_m10_the_limit_is_exact(speech, asr, tmp_path):
+    """As many frames as tokens and repeats need is enough, one less is not, and the fastest speed counts."""
+    lines = small_set(speech, tmp_path / "data")
+    manifest = tmp_path / "data" / "train.jsonl"
+    words = train_words(tmp_path / "data", tmp_path / "run")
+
+    def give(text: str) -> None:
+        manifest.write_bytes(to_lines([lines[0], {**lines[1], "text": text}, lines[2]]))
+
+    give("ab" * 99)
+    verdict = told(asr("train", *words), 3)
+    frames = int(verdict.split("the recording gives ")[1].split()[0])
+    assert 20 < frames < 99
+    fits = "aab" * (frames // 4) + "a" * (frames % 4 > 0)  # four frames for each aab
+    assert len(fits) + fits.count("aa") == 4 * (frames // 4) + (frames % 4 > 0)
+    fits += "bcb"[: frames - len(fits) - fits.count("aa")]
+    give(fits + "c")
+    told(asr("train", *words), 3, f"need {frames + 1} frames, the recording gives {frames}")
+    give(fits)
+    fast = tmp_path / "fast"
+    told(
+        asr("train", *train_words(tmp_path / "data", fast, augment__speed="[1.0,1.1]")),
+        3,
+        f"need {frames} frames",
+        "at speed 1.1",
+    )
+    fine(asr("train", *words))

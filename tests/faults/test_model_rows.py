@@ -1,0 +1,232 @@
+"""Rows S of the catalogue: models, checkpoints and configurations that are foreign, hostile or do not fit. Nothing in them runs."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load, save
+
+from tests.faults.commands import Outcome, told, train_words
+from tests.faults.test_checkpoint_rows import FILES, few, half_way, words  # noqa: F401 (fixtures)
+
+CANARY = "the pickle was opened"
+
+
+class Bomb:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, canary: Path):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.canary),)
+
+
+def zipped_bomb(canary: Path, path: Path) -> bytes:
+    """The same as torch.save writes it."""
+    torch.save({"weights": Bomb(canary)}, path)
+    return path.read_bytes()
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums anew, as someone would who changes a model on purpose."""
+    path = folder / "checksums.json"
+    old = json.loads(path.read_text())
+    names = old.get("sha256", old)
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    path.write_text(json.dumps({"sha256": sums} if "sha256" in old else sums))
+
+
+@pytest.fixture
+def model(run_dir, tmp_path) -> Path:
+    """A copy of the model to be changed."""
+    shutil.copytree(run_dir / "model", tmp_path / "changed" / "model")
+    return tmp_path / "changed" / "model"
+
+
+@pytest.fixture
+def loaders(asr, speech, tmp_path) -> Callable[[Path], list[Outcome]]:
+    """Every command that takes a model: asr-decode with a file and with a manifest, asr-train init=."""
+
+    def run(path: Path) -> list[Outcome]:
+        return [
+            asr("decode", f"model={path}", speech / "audio" / "test-000.wav"),
+            asr("decode", f"model={path}", f"manifest={speech / 'test.jsonl'}", f"out={tmp_path / 'hyp'}"),
+            asr("train", *train_words(speech, tmp_path / "new"), f"init={path}"),
+        ]
+
+    return run
+
+
+def all_refuse(outcomes: list[Outcome], *said: str) -> None:
+    for outcome in outcomes:
+        verdict = told(outcome, 4, *said)
+        assert "\n" not in verdict
+        assert outcome.out == ""
+
+
+S1 = {
+    "S1-file": lambda model, bomb: (model.parent / "model.pt").write_bytes(bomb),
+    "S1-folder": lambda model, bomb: (shutil.rmtree(model), model.mkdir(), (model / "pytorch_model.bin").write_bytes(bomb)),
+    "S1-weights": lambda model, bomb: ((model / "model.safetensors").write_bytes(bomb), seal(model)),
+    "S1-config": lambda model, bomb: ((model / "config.json").write_bytes(bomb), seal(model)),
+    "S1-tokens": lambda model, bomb: ((model / "tokens.txt").write_bytes(bomb), seal(model)),
+    "S1-checksums": lambda model, bomb: (model / "checksums.json").write_bytes(bomb),
+}
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch"])
+@pytest.mark.parametrize("row", list(S1))
+def test_a_pickle_is_never_opened(model, loaders, tmp_path, row, kind):
+    canary = tmp_path / CANARY
+    bomb = pickle.dumps(Bomb(canary)) if kind == "pickle" else zipped_bomb(canary, tmp_path / "bomb.pt")
+    S1[row](model, bomb)
+    path = model.parent / "model.pt" if row == "S1-file" else model.parent
+    all_refuse(loaders(path), str(path))
+    assert not canary.exists()
+    pickle.loads(pickle.dumps(Bomb(canary)))
+    assert canary.exists(), "the bomb must work, or the test proves nothing"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_s1_nor_is_one_in_a_checkpoint(half_way, words, asr, tmp_path, monkeypatch, name):  # noqa: F811
+    shutil.copytree(half_way / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    canary = tmp_path / CANARY
+    for folder in (tmp_path / "run" / "checkpoints").iterdir():
+        (folder / name).write_bytes(zipped_bomb(canary, tmp_path / "bomb.pt"))
+        if name != "checksums.json":
+            seal(folder)
+    told(asr("train", *words), 4, "no intact checkpoint is left in run/checkpoints", name)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("key", ["manifest", "audio", "ref", "data"])
+def test_s1_nor_is_one_anywhere_else(run_dir, speech, asr, tmp_path, key):
+    canary = tmp_path / CANARY
+    bomb = tmp_path / "train.jsonl"
+    bomb.write_bytes(pickle.dumps(Bomb(canary)))
+    shutil.copy(speech / "valid.jsonl", tmp_path)
+    outcome = {
+        "manifest": lambda: asr("decode", f"model={run_dir}", f"manifest={bomb}", f"out={tmp_path / 'hyp'}"),
+        "audio": lambda: asr("decode", f"model={run_dir}", bomb),
+        "ref": lambda: asr("score", f"ref={bomb}", f"hyp={bomb}"),
+        "data": lambda: asr("train", *train_words(tmp_path, tmp_path / "run")),
+    }[key]()
+    told(outcome, 3)
+    assert not canary.exists()
+
+
+def test_s2_a_refused_file_is_not_tried_in_another_way(model, loaders, tmp_path, monkeypatch):
+    """Whatever could unpickle is watched while a pickle is offered as weights."""
+    opened = []
+    for module, name in ((torch, "load"), (pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (np, "load")):
+        monkeypatch.setattr(module, name, lambda *rest, _name=f"{module.__name__}.{name}", **named: opened.append(_name))
+    (model / "model.safetensors").write_bytes(b"\x80\x04N.")
+    seal(model)
+    all_refuse(loaders(model), "is not a safetensors file")
+    assert opened == []
+
+
+def with_config(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def apply(model: Path) -> None:
+        config = json.loads((model / "config.json").read_text())
+        change(config)
+        (model / "config.json").write_text(json.dumps(config))
+
+    return apply
+
+
+def with_tensors(change: Callable[[dict[str, np.ndarray]], Any]) -> Callable[[Path], None]:
+    def apply(model: Path) -> None:
+        tensors = {name: value.copy() for name, value in load((model / "model.safetensors").read_bytes()).items()}
+        change(tensors)
+        (model / "model.safetensors").write_bytes(save(tensors))
+
+    return apply
+
+
+def with_tokens(text: str) -> Callable[[Path], None]:
+    return lambda model: (model / "tokens.txt").write_text(text)  # type: ignore[return-value]
+
+
+def with_text(text: str) -> Callable[[Path], None]:
+    return lambda model: (model / "config.json").write_text(text)  # type: ignore[return-value]
+
+
+def poison(tensors: dict[str, np.ndarray]) -> None:
+    tensors["head.linear.bias"][1] = np.nan
+
+
+OTHER_MODELS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
+    "S3-target": (with_config(lambda x: x["model"].update(_target_="os.system")), ("unknown option model._target_",)),
+    "S3-inner": (
+        with_config(lambda x: x["model"]["encoder"].update(_target_="logging.os.system", _args_=["true"])),
+        ("unknown option model.encoder._",),
+    ),
+    "S3-top": (with_config(lambda x: x.update(_target_="builtins.open")), ("unknown key '_target_'",)),
+    "S3-tokens": (with_config(lambda x: x["tokens"].update(_target_="joblib.load")), ("unknown option tokens._target_",)),
+    "S3-name": (with_config(lambda x: x["model"]["encoder"].update(cell="torch.hub.load")), ("cell", "torch.hub.load", "lstm")),
+    "S4-text": (with_config(lambda x: x["model"]["encoder"].update(cell="${oc.env:ASR_SECRET}")), ("cell", "${oc.env:ASR_SECRET}")),
+    "S4-number": (
+        with_config(lambda x: x["model"]["encoder"].update(layers="${oc.env:ASR_SECRET}")),
+        ("layers", "has the wrong type, expected int"),
+    ),
+    "S4-map": (with_config(lambda x: x["tokens"].update(map={"a": "${oc.env:ASR_SECRET}"})), ("'${'",)),
+    "S5-python": (with_text('!!python/object/apply:os.mkdir ["CANARY"]'), ("config.json", "is not JSON")),
+    "S5-hyper": (with_text('model: !apply:os.mkdir ["CANARY"]'), ("config.json", "is not JSON")),
+    "S8-nan": (with_tensors(poison), ("head.linear.bias", "NaN or infinity")),
+    "S8-inf": (with_tensors(lambda x: x["head.linear.weight"].fill(np.inf)), ("head.linear.weight", "NaN or infinity")),
+    "S8-vocabulary": (with_tokens("<blank> 0\na 1\nb 2\n"), ("tokens.txt has 3 symbols, config.json says 4",)),
+    "S8-both": (
+        lambda model: (with_tokens("<blank> 0\na 1\nb 2\n")(model), with_config(lambda x: x.update(vocabulary=3))(model)),
+        ("output layer has [4] symbols, tokens.txt 3",),
+    ),
+    "S8-duplicate": (with_tokens("<blank> 0\na 1\na 2\nc 3\n"), ("tokens.txt", "'a' stands twice")),
+    "S8-gap": (with_tokens("<blank> 0\na 1\nb 2\nc 4\n"), ('tokens.txt:4: expected "SYMBOL 3"', "'c 4'")),
+    "S8-blank": (with_tokens("a 0\nb 1\nc 2\nd 3\n"), ("expected <blank> as symbol 0, got 'a'",)),
+    "S8-shape": (with_config(lambda x: x["model"]["encoder"].update(width=25)), ("config.json asks for", "[100")),
+    "S8-missing": (with_tensors(lambda x: x.pop("head.linear.bias")), ("lacks the weights 'head.linear.bias'",)),
+    "S8-extra": (with_tensors(lambda x: x.update(more=np.zeros(3, np.float32))), ("holds unknown weights 'more'",)),
+}
+
+
+@pytest.mark.parametrize("row", list(OTHER_MODELS))
+def test_a_model_that_is_not_what_it_should_be(model, loaders, tmp_path, monkeypatch, row):
+    monkeypatch.setenv("ASR_SECRET", "open sesame")
+    change, said = OTHER_MODELS[row]
+    change(model)
+    config = model / "config.json"
+    config.write_text(config.read_text().replace("CANARY", str(tmp_path / CANARY)))
+    seal(model)
+    outcomes = loaders(model)
+    all_refuse(outcomes, str(model), *said)
+    assert not (tmp_path / CANARY).exists()
+    assert not any("open sesame" in outcome.err for outcome in outcomes)
+
+
+TYPED = {
+    "S3-typed": ("encoder._target_=os.system", "unknown key 'encoder._target_'"),
+    "S3-added": ("+encoder._target_=os.system", "take no '+'"),
+    "S4-typed": ("encoder.cell=${oc.env:ASR_SECRET}", "is not resolved here"),
+    "S4-map-typed": ("tokens.map={a: '${oc.env:ASR_SECRET}'}", "is not resolved here"),
+    "S5-typed": ("tokens.map={a: !!python/object/apply:os.mkdir [CANARY]}", "tokens.map"),
+}
+
+
+@pytest.mark.parametrize("row", list(TYPED))
+def test_nor_can_the_command_line_name_code_or_secrets(speech, asr, tmp_path, monkeypatch, row):
+    monkeypatch.setenv("ASR_SECRET", "open sesame")
+    word, said = TYPED[row]
+    outcome = asr("train", *train_words(speech, tmp_path / "run"), word.replace("CANARY", str(tmp_path / CANARY)))
+    told(outcome, 2, said, alone=True)
+    assert "open sesame" not in outcome.err
+    assert list(tmp_path.iterdir()) == []

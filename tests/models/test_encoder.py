@@ -1,0 +1,198 @@
+"""The encoder: lengths, padding, options, start values."""
+
+from dataclasses import fields
+from itertools import product
+
+import pytest
+import torch
+
+from asr.errors import UsageError
+from asr.models import encoder as encoder_module
+from asr.models.encoder import FRONTENDS, ConvFrontend, Dropout, Encoder, EncoderOptions, StackFrontend
+from asr.models.recurrent import CELLS
+
+SMALL = {"conv_channels": 3, "width": 4, "layers": 2, "dropout": 0.0}
+#: One value for each option that is not its default.
+OTHER = {
+    "frontend": "stack",
+    "subsampling": 3,
+    "conv_channels": 5,
+    "projection": 6,
+    "cell": "gru",
+    "layers": 1,
+    "width": 3,
+    "bidirectional": False,
+    "dropout": 0.5,
+    "layer_norm": False,
+    "forget_bias": 2.0,
+    "initialization": "uniform",
+}
+
+
+def build(**options) -> Encoder:
+    torch.manual_seed(7)
+    return Encoder(EncoderOptions(**{**SMALL, **options}), 11)
+
+
+def run(encoder: Encoder, features: torch.Tensor) -> torch.Tensor:
+    torch.manual_seed(8)
+    return encoder(features, torch.tensor([features.shape[1]] * len(features)))[0]
+
+
+@pytest.mark.parametrize(("frontend", "subsampling"), list(product(FRONTENDS, (1, 2, 3, 4))))
+@pytest.mark.parametrize(("cell", "bidirectional"), list(product(CELLS, (True, False))))
+def test_padding_never_changes_an_answer(frontend, subsampling, cell, bidirectional):
+    encoder = build(frontend=frontend, subsampling=subsampling, cell=cell, bidirectional=bidirectional).eval()
+    lengths = torch.tensor([23, 0, 1, 8, 13, 23])
+    features = torch.randn(6, 23, 11)  # what stands in the padding is not zero: it must not matter
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            out, out_lengths = encoder(features, lengths)
+            assert out.shape == (6, encoder.output_length(23), encoder.output_size)
+            assert out_lengths.tolist() == [encoder.output_length(length) for length in lengths.tolist()]
+            for row, length in enumerate(lengths.tolist()):
+                alone, alone_length = encoder(features[row : row + 1, :length], lengths[row : row + 1])
+                assert alone.shape[1] == int(alone_length)
+                assert torch.allclose(alone[0], out[row, : alone.shape[1]], rtol=0, atol=1e-5)
+                assert (out[row, alone.shape[1] :] == 0).all()
+
+
+@pytest.mark.parametrize(("frontend", "subsampling"), list(product(FRONTENDS, (1, 2, 3, 4))))
+def test_lengths_of_every_short_utterance(frontend, subsampling):
+    encoder = build(frontend=frontend, subsampling=subsampling, layers=1).eval()
+    for frames in range(14):
+        out, lengths = encoder(torch.randn(1, frames, 11), torch.tensor([frames]))
+        assert out.shape[1] == int(lengths) == encoder.output_length(frames) == -(-frames // subsampling)
+
+
+def test_a_conv_frame_is_centred_on_its_feature_frame():
+    for subsampling in (1, 2, 3, 4):
+        frontend = ConvFrontend(EncoderOptions(subsampling=subsampling, conv_channels=4), 11)
+        features = torch.randn(1, 49, 11, requires_grad=True)
+        (grad,) = torch.autograd.grad(frontend(features, torch.tensor([49]))[0, 6].sum(), features)
+        seen = grad[0].abs().sum(dim=1).nonzero().flatten().tolist()
+        assert (seen[0] + seen[-1]) / 2 == subsampling * 6
+        assert frontend.centre == 0.5  # of a feature frame: the middle of frame 0
+
+
+def test_a_stacked_frame_is_its_neighbours():
+    frontend = StackFrontend(EncoderOptions(frontend="stack", subsampling=3), 2)
+    out = frontend(torch.arange(1.0, 11.0).reshape(1, 5, 2), torch.tensor([5]))
+    assert out.tolist() == [[[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 0, 0]]]
+    assert frontend.centre == 1.5
+
+
+def test_every_option_changes_the_numbers():
+    assert set(OTHER) == {field.name for field in fields(EncoderOptions)}
+    features = torch.randn(2, 17, 11)
+    plain = run(build(), features)
+    for name, value in OTHER.items():
+        other = run(build(**{name: value}), features)
+        assert other.shape != plain.shape or not torch.allclose(other, plain), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("frontend", "cnn"),
+        ("cell", "transformer"),
+        ("initialization", "zeros"),
+        ("subsampling", 0),
+        ("subsampling", 5),
+        ("conv_channels", 0),
+        ("projection", -1),
+        ("layers", 0),
+        ("layers", 9),
+        ("width", 0),
+        ("dropout", 1.0),
+        ("dropout", float("nan")),
+        ("forget_bias", float("inf")),
+    ],
+)
+def test_a_wrong_option_is_named(name, value):
+    with pytest.raises(UsageError, match=rf"^encoder\.{name}="):
+        EncoderOptions(**{name: value})
+
+
+@pytest.mark.parametrize(("frontend", "cell"), list(product(FRONTENDS, CELLS)))
+def test_the_gradient_reaches_every_weight(frontend, cell):
+    encoder = build(frontend=frontend, cell=cell, projection=5).train()
+    run(encoder, torch.randn(2, 17, 11)).square().sum().backward()
+    weights = dict(encoder.named_parameters())
+    assert len(weights) >= 16
+    for name, weight in weights.items():
+        assert weight.grad is not None, name
+        assert weight.grad.abs().sum() > 0, name
+
+
+def test_start_values():
+    layer = build(width=8, forget_bias=1.5).layers[1].back
+    for gate in layer.weight_hh_l0.chunk(4):
+        assert torch.allclose(gate @ gate.T, torch.eye(8), atol=1e-5)
+    assert layer.bias_ih_l0.tolist() == [0.0] * 8 + [1.5] * 8 + [0.0] * 16
+    assert (layer.bias_hh_l0 == 0).all()
+    uniform = build(width=8, initialization="uniform", forget_bias=0.0).layers[1].back
+    for weight in uniform.parameters():
+        assert weight.abs().max() <= 0.1
+        assert weight.std() > 0.03
+    assert all(
+        (bias == 0).all() for bias in (build(cell="gru").layers[0].ahead.bias_ih_l0, build(cell="rnn").layers[0].back.bias_hh_l0)
+    )
+
+
+def test_dropout_only_in_training():
+    encoder, features = build(dropout=0.5), torch.randn(1, 9, 11)
+    encoder.eval()
+    assert torch.equal(run(encoder, features), run(encoder, features))
+    encoder.train()
+    assert torch.equal(run(encoder, features), run(encoder, features))  # the same seed
+    torch.manual_seed(9)
+    assert not torch.equal(encoder(features, torch.tensor([9]))[0], run(encoder, features))
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_lower_precision_only_where_it_pays(pays, monkeypatch):
+    monkeypatch.setattr(encoder_module, "low_precision_pays", lambda device: pays)
+    encoder, features = build().eval(), torch.randn(2, 17, 11)
+    plain = run(encoder, features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = run(encoder, features)
+        assert torch.is_autocast_enabled("cpu")
+    assert out.dtype == (torch.bfloat16 if pays else torch.float32)
+    assert torch.equal(out, plain) is not pays
+    assert torch.allclose(out.float(), plain, atol=0.05)
+
+
+def test_lower_precision_trains(monkeypatch):
+    monkeypatch.setattr(encoder_module, "low_precision_pays", lambda device: True)
+    encoder = build().train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = run(encoder, torch.randn(2, 17, 11))
+    out.float().square().sum().backward()
+    weights = dict(encoder.named_parameters())
+    assert len(weights) >= 16
+    for name, weight in weights.items():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+
+
+def test_a_gpu_always_takes_lower_precision():
+    assert encoder_module.low_precision_pays("cuda")
+
+
+def test_dropout_keeps_its_share_and_its_mean():
+    torch.manual_seed(0)
+    dropout = Dropout(0.3).train()
+    x = torch.randn(40, 50, 70, requires_grad=True)
+    out = dropout(x)
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    assert (grad == 0).float().mean() == pytest.approx(0.3, abs=0.005)
+    assert torch.allclose(grad[grad > 0], torch.tensor(1 / 0.7), atol=1e-4)
+    assert torch.equal(out, x * grad)
+    assert (grad.reshape(-1, 4) == 0).float().mean(dim=0).tolist() == pytest.approx([0.3] * 4, abs=0.01)
+    assert (grad[..., 1:] * grad[..., :-1] > 0).float().mean() == pytest.approx(0.49, abs=0.01)  # neighbours are independent
+    assert dropout(torch.ones(3, 0)).shape == (3, 0)
+    assert Dropout(0.0).train()(x) is x
+    assert Dropout(0.3).eval()(x) is x
+    assert dropout(x.double()).dtype == torch.float64
+    assert Dropout(0.9999999).train()(x).isfinite().all()

@@ -1,0 +1,300 @@
+"""The recipes: their options with stand-ins for the four commands, and a dry run of each on its real corpus."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asr.cli.describe import group_choices
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+RECIPES = ("digits", "fsdd", "speechocean762", "yesno")
+#: The experiment of each, without further options.
+EXPERIMENTS = {"digits": "digits", "fsdd": "fsdd", "speechocean762": "speechocean762_phones", "yesno": "yesno"}
+
+#: Stands in for all four commands: notes its words, and leaves the files that the scripts themselves read.
+STAND_IN = """#!/usr/bin/env bash
+printf '%s' "${0##*/}" >> "$LOG"
+printf '\\t%s' "$@" >> "$LOG"
+printf '\\n' >> "$LOG"
+case "${0##*/}" in
+    asr-data)
+        while [ "$1" != --out ]; do shift; done
+        mkdir -p "$2"
+        for part in train valid dev test; do seq 100 > "$2/$part.jsonl"; done ;;
+    asr-score)
+        folder="${@: -1}" && folder="${folder#out=}" && mkdir -p "$folder"
+        printf '{\\n  "error_rate": 0.%s5,\\n  "speakers": [\\n    {\\n      "error_rate": 0.9\\n    }\\n  ]\\n}\\n' \\
+            "$(grep -c ^asr-score "$LOG")" > "$folder/score.json" ;;
+esac
+[ "${0##*/}" != "${FAILS:-}" ] || exit 3
+"""
+
+
+def run(
+    recipe: str, *words: object, folder: Path, root: Path = ROOT, programs: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a recipe of the checkout `root` in `folder`, with the commands of this environment or with those in `programs`."""
+    path = os.pathsep.join([*([str(programs)] if programs else []), str(BIN), os.environ["PATH"]])
+    variables = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **environment}
+    line = [str(root / "recipes" / recipe / "run.sh"), *map(str, words)]
+    return subprocess.run(line, cwd=folder, env=variables, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path) -> Path:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("data", "train", "decode", "score"):
+        (programs / f"asr-{name}").write_text(STAND_IN)
+        (programs / f"asr-{name}").chmod(0o755)
+    return programs
+
+
+@pytest.fixture
+def dry(tmp_path: Path, stand_ins: Path):
+    """``dry(recipe, *words)`` runs a copy of a recipe with stand-ins; returns how it ended and the commands it called."""
+    log = tmp_path / "log"
+    shutil.copytree(ROOT / "recipes", tmp_path / "clone" / "recipes")
+
+    def call(recipe: str, *words: object, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+        log.write_text("")
+        where = {"folder": tmp_path, "root": tmp_path / "clone", "programs": stand_ins}
+        done = run(recipe, *words, **where, LOG=str(log), **environment)
+        return done, [line.split("\t") for line in log.read_text().splitlines()]
+
+    return call
+
+
+def test_each_recipe_is_bash_alone():
+    found = {path.parent.name for path in (ROOT / "recipes").glob("*/run.sh")}
+    assert found == set(RECIPES)
+    assert not list((ROOT / "recipes").rglob("*.py"))
+    for recipe in RECIPES:
+        lines = (ROOT / "recipes" / recipe / "run.sh").read_text().splitlines()
+        assert lines[0] == "#!/usr/bin/env bash"
+        assert "set -euo pipefail" in lines
+        assert len(lines) <= 60
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_four_stages(recipe: str, dry, tmp_path: Path):
+    out = tmp_path / "o u=t #1"
+    done, calls = dry(recipe, "--data", tmp_path / "my corpus", "--out", out, "training.epochs=7", "seed=2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [words[0] for words in calls] == ["asr-data", "asr-train", "asr-decode", "asr-score"]
+    prepare, train, decode, score = calls
+    assert prepare[1:3] == ["prepare", recipe]
+    assert str(tmp_path / "my corpus") in prepare
+    prepared = prepare[prepare.index("--out") + 1]
+    assert train[1:3] == [f"experiment={EXPERIMENTS[recipe]}", f"data.dir={prepared}"]
+    assert EXPERIMENTS[recipe] in group_choices("experiment")
+    assert train[4:] == ["training.epochs=7", "seed=2"]
+    run_dir = train[3].removeprefix("run_dir=")
+    assert Path(run_dir).is_relative_to(out)
+    part = "dev" if recipe == "speechocean762" else "test"
+    assert decode[1:3] == [f"model={run_dir}", f"manifest={prepared}/{part}.jsonl"]
+    assert score[1:3] == [f"ref={prepared}/{part}.jsonl", decode[3].replace("out=", "hyp=", 1)]
+    assert "overwrite=true" in decode
+    ending = done.stdout.splitlines()[-1]
+    assert all(path in ending for path in (f"{run_dir}/model", f"{run_dir}/curves.png", decode[3][4:], score[4][4:]))
+    assert all(str(out) in line for line in ("\t".join(words) for words in calls[1:]))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("stage", [2, 3, 4])
+def test_a_later_start(recipe: str, stage: int, dry, tmp_path: Path):
+    """Needs no corpus: what an earlier run prepared is there."""
+    done, calls = dry(recipe, f"--out={tmp_path / 'out'}", "--stage", stage)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [words[0] for words in calls] == ["asr-data", "asr-train", "asr-decode", "asr-score"][stage - 1 :]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("failing", ["asr-data", "asr-train", "asr-decode", "asr-score"])
+def test_a_failing_command_ends_the_recipe_with_its_code(recipe: str, failing: str, dry, tmp_path: Path):
+    done, calls = dry(recipe, "--data", tmp_path, "--out", tmp_path / "out", FAILS=failing)
+    assert done.returncode == 3
+    assert calls[-1][0] == failing
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_small_makes_it_small_and_goes_elsewhere(recipe: str, dry, tmp_path: Path):
+    done, calls = dry(recipe, "--data", tmp_path / "data", "--small", "--stage", 2, "training.epochs=3")
+    assert done.returncode == 0
+    (train,) = (words for words in calls if words[0] == "asr-train")
+    assert train[3].startswith(f"run_dir={tmp_path}/clone/runs/{recipe}-small/")
+    epochs = [word for word in train if word.startswith("training.epochs=")]
+    assert epochs[0] in ("training.epochs=1", "training.epochs=2")
+    assert epochs[-1] == "training.epochs=3", "what is typed must win over --small"
+
+
+@pytest.mark.parametrize(("recipe", "every"), [("fsdd", 11), ("speechocean762", 20)])
+def test_small_keeps_a_part_of_the_manifests(recipe: str, every: int, dry, tmp_path: Path):
+    done, calls = dry(recipe, "--data", tmp_path, "--small", "--out", "o=u t")
+    assert done.returncode == 0
+    prepared = tmp_path / Path(calls[0][calls[0].index("--out") + 1])
+    part = "dev" if recipe == "speechocean762" else "test"
+    for name in ("train", "valid", part):
+        assert (prepared / f"{name}.jsonl").read_text().split() == [str(line) for line in range(1, 101, every)]
+    assert not list(prepared.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--stages", "2"], "unknown option '--stages'"),
+        (["-x"], "unknown option '-x'"),
+        (["--stage", "5"], "--stage takes 1 (prepare), 2 (train), 3 (decode) or 4 (score), got '5'"),
+        (["--out"], "--out has no value"),
+        (["training.epochs"], "'training.epochs' is neither an option"),
+        (["run_dir=here"], "'run_dir=here': the recipe sets run_dir"),
+    ],
+)
+def test_a_wrong_word_is_one_sentence_and_code_2(recipe: str, words: list[str], sentence: str, dry, tmp_path: Path):
+    done, calls = dry(recipe, "--data", tmp_path, *words)
+    assert (done.returncode, done.stdout, calls) == (2, "", [])
+    assert done.stderr.startswith(f"recipes/{recipe}/run.sh: {sentence}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "digits"])
+def test_a_corpus_is_asked_for(recipe: str, dry, tmp_path: Path):
+    done, calls = dry(recipe, "--out", tmp_path / "out")
+    assert (done.returncode, calls) == (2, [])
+    assert "--data DIR is missing" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_help_tells_every_option(recipe: str, dry):
+    done, calls = dry(recipe, "--help")
+    assert (done.returncode, done.stderr, calls) == (0, "", [])
+    assert all(option in done.stdout for option in ("--data DIR", "--out DIR", "--stage N", "--small", "KEY=VALUE"))
+    assert "set -euo" not in done.stdout
+
+
+def test_a_missing_installation_is_one_sentence(tmp_path: Path):
+    copy = tmp_path / "recipes"
+    shutil.copytree(ROOT / "recipes", copy)
+    line = ["bash", str(copy / "yesno" / "run.sh"), "--data", "x"]
+    done = subprocess.run(line, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "recipes/yesno/run.sh: asr-train is not there: install asr first, as README.md says\n"
+
+
+def test_speechocean_characters(dry, tmp_path: Path):
+    done, calls = dry("speechocean762", "--data", tmp_path, "--out", tmp_path / "out", "--unit", "characters")
+    assert done.returncode == 0
+    assert calls[1][1] == "experiment=speechocean762_characters"
+    assert [words[3] for words in calls if words[0] == "asr-score"] == ["unit=char", "unit=word"]
+    assert dry("speechocean762", "--data", tmp_path, "--out", tmp_path / "out")[1][3][3] == "unit=phone"
+    done, calls = dry("speechocean762", "--unit", "words")
+    assert (done.returncode, calls) == (2, [])
+    assert "--unit takes phones or characters, got 'words'" in done.stderr
+
+
+def test_each_speaker_is_left_out_in_turn(dry, tmp_path: Path):
+    """The stand-in for the score counts up from 0.15, so the mean over six speakers is 0.40; rates of speakers are not in it."""
+    done, calls = dry("fsdd", "--data", tmp_path / "my corpus", "--out", "o=u t", "--leave-one-out")
+    assert (done.returncode, done.stderr) == (0, "")
+    speakers = [words[-1] for words in calls if words[0] == "asr-data"]
+    assert speakers == ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
+    assert all(words[-2] == "--leave-out" for words in calls if words[0] == "asr-data")
+    trained = [words[3] for words in calls if words[0] == "asr-train"]
+    assert trained == [f"run_dir=o=u t/without-{speaker}/run" for speaker in speakers]
+    assert [line.split() for line in done.stdout.splitlines()[-7:-5]] == [["george", "15.00", "%"], ["jackson", "25.00", "%"]]
+    assert done.stdout.splitlines()[-1].endswith("6 speakers, each left out of training: 40.00 %")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_commands_of_its_readme_are_accepted(recipe: str, dry, tmp_path: Path):
+    text = (ROOT / "recipes" / recipe / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert len(commands) >= 3
+    for command in commands:
+        assert command[0] == f"recipes/{recipe}/run.sh"
+        out = [] if "--out" in command else ["--out", "somewhere"]
+        done, calls = dry(recipe, *command[1:], *out)
+        assert done.returncode == 0, done.stderr
+        assert calls[-1][0] == "asr-score"
+        for word in (word for words in calls if words[0] == "asr-train" for word in words[4:]):
+            assert_known(word)
+
+
+def assert_known(word: str) -> None:
+    from asr.cli.arguments import Arguments
+    from asr.config import compose_config
+    from asr.training.options import TrainConfig
+
+    assert compose_config("train", Arguments(overrides=[word]), TrainConfig)
+
+
+def test_readmes_tell_measured_from_published():
+    for recipe in RECIPES:
+        text = (ROOT / "recipes" / recipe / "README.md").read_text(encoding="utf-8")
+        assert "*measured*" in text, recipe
+        assert "*published elsewhere*" in text or recipe == "digits"
+        assert "synthetic" in text.lower() or recipe != "digits"
+
+
+#: recipe, its own words, the corpus, the folder of the score, reference tokens of the dry run
+SMALL_RUNS = [
+    ("yesno", [], "score", 240),
+    ("fsdd", [], "official/score", 28),
+    ("fsdd", ["--leave-one-out"], "without-jackson/score", 46),
+    ("speechocean762", [], "phones/score_phone", 217),
+    ("speechocean762", ["--unit", "characters"], "characters/score_word", 77),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("recipe", "words", "score", "tokens"), SMALL_RUNS)
+def test_small_run_on_the_real_corpus(recipe: str, words: list[str], score: str, tokens: int, shared_data: Path, tmp_path: Path):
+    if not (shared_data / recipe).is_dir():
+        pytest.skip(f"needs the recordings of {recipe}, which are not here")
+    done = run(recipe, "--data", shared_data / recipe, "--small", "--out", tmp_path / "o u t", *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_scored(done, tmp_path / "o u t" / score, tokens)
+    if "--leave-one-out" in words:
+        assert "mean word error rate of 2 speakers" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_small_run_on_synthetic_digits_and_again(tmp_path: Path):
+    """The second time what is there is kept: the speech, the training, which is complete, and the same score."""
+    pytest.importorskip("espeakng_loader", reason="needs the extra demo")
+    out = tmp_path / "o u t"
+    words = ["--small", "--out", out]
+    done = run("digits", *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tokens = check_scored(done, out / "score", None)
+    assert "SYNTHETIC" in done.stdout
+    trained = (out / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    again = run("digits", *words, folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "already complete" in again.stderr
+    assert (out / "run" / "model" / "model.safetensors").stat().st_mtime_ns == trained
+    assert check_scored(again, out / "score", tokens) == tokens
+
+
+def check_scored(done: subprocess.CompletedProcess[str], folder: Path, tokens: int | None) -> int:
+    """The table was printed, and score.json agrees with it; returns the number of reference tokens."""
+    score = json.loads((folder / "score.json").read_text())
+    assert score["reference_tokens"] > 0
+    assert tokens in (None, score["reference_tokens"])
+    assert (score["missing"], score["extra"]) == ([], [])
+    assert f"of {score['reference_tokens']} reference tokens" in done.stdout
+    assert str(folder) in done.stdout.splitlines()[-1] or "mean word error rate" in done.stdout.splitlines()[-1]
+    return score["reference_tokens"]
