@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr.models.ctc import CtcHead, ctc_loss
-from asr.models.encoder import Encoder, EncoderOptions, low_precision_pays
+from asr.models.device import low_precision_pays
+from asr.models.encoder import Encoder, EncoderOptions
 
 FRAMES, FEATURES, WIDTH, LAYERS, VOCABULARY, TOKENS = 110, 640, 320, 3, 42, 18
 
@@ -110,7 +111,7 @@ def main() -> None:
         reference = seconds["packed_fp32"]
         results[str(size)] = {name: {"seconds": round(t, 4), "ratio": round(reference / t, 2)} for name, t in seconds.items()}
         for name, t in seconds.items():
-            print(f"batch {size:3d}  {name:12s} {t * 1000:8.1f} ms  {reference / t:5.2f} x")
+            print(f"batch {size:3d}  {name:12s} {t * 1000:8.1f} ms  {reference / t:5.2f} x", flush=True)
     smallest = {name: min(result[name]["ratio"] for result in results.values()) for name in seconds}
     summary = {
         "ratio_fp32": smallest["dense_fp32"],

@@ -68,7 +68,7 @@ def _check_form(options, files: list[str]) -> None:
 
 
 def _load(options):
-    from asr.decoding.recognizer import choose_device
+    from asr.models.device import choose_device
     from asr.models.package import load_model
 
     return load_model(options.model, device=str(choose_device(options.device)))

@@ -54,13 +54,6 @@ class DecodeOptions:
             raise UsageError(f"max_seconds must be at least {3 * OVERLAP:g} and finite, got {self.max_seconds}")
 
 
-def choose_device(name: str) -> torch.device:
-    """auto takes a GPU where there is one. Raises UsageError for cuda without a usable GPU."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device=cuda, but torch finds no usable GPU here: use device=cpu or install a CUDA build of torch")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 @torch.inference_mode()
 def emit(
     model: SpeechModel, waveforms: Sequence[np.ndarray], *, cmvn: Sequence[np.ndarray | None] | None = None

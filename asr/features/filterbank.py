@@ -158,10 +158,12 @@ class FeatureExtractor(nn.Module):
     """Features of a padded batch; an utterance gives the same ones alone and in any batch, whatever the padding holds.
 
     Without weights and without gradients. Works in float32, also under autocast; in float64 after `.double()` or for
-    float64 samples.
+    float64 samples. As with any such code in float32, filters some 90 dB below the loudest of their frame are off by a few
+    thousandths; the others agree with float64 within 1e-3.
     """
 
-    frames_per_tile = 800  # their samples, windowed frames and spectra stay in a core's second-level cache
+    # Few enough that what is computed stays in a core's caches, enough to make little of the cost of each call.
+    frames_per_tile = 800
     frames_per_tile_gpu = 1 << 16
     filters_per_group = 16
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asr.errors import UsageError
+from asr.models.device import low_precision_pays
 from asr.models.recurrent import CELLS, FORGET_GATE, GATES, RecurrentLayer, valid_frames
 
 #: Time strides of the two convolutions for each subsampling.
@@ -62,16 +63,6 @@ class EncoderOptions:
             raise UsageError(f"encoder.dropout={self.dropout} is out of range: use a probability from 0 to below 1")
         if not -100.0 <= self.forget_bias <= 100.0:
             raise UsageError(f"encoder.forget_bias={self.forget_bias} is out of range: use a number from -100 to 100")
-
-
-def low_precision_pays(device: str) -> bool:
-    """Whether matrix products in bfloat16 are faster than in float32 on this kind of device ("cpu", "cuda").
-
-    A CPU needs tile units (AMX) for it: with the AVX-512 bfloat16 instructions alone a product takes twice the time of float32.
-    """
-    if device != "cpu":
-        return True
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 class ConvFrontend(nn.Module):

@@ -318,10 +318,9 @@ def _build_model(options: ModelOptions, vocabulary: int, data: bytes, folder: Pa
         raise ModelError(f"{path}: {problem} {name!r}; it does not fit config.json")
     for name, tensor in expected.items():
         if found[name] != (tensor.dtype, list(tensor.shape)):
-            kind, shape = found[name]
-            raise ModelError(
-                f"{path}: {name} is {kind} {shape}, config.json asks for {tensor.dtype} {list(tensor.shape)}; one is foreign"
-            )
+            stored = " ".join(map(str, found[name]))
+            asked = f"{tensor.dtype} {list(tensor.shape)}"
+            raise ModelError(f"{path}: {name} is {stored}, config.json asks for {asked}; the files are of different models")
     try:
         weights = load(data)
     except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError):

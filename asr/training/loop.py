@@ -19,11 +19,11 @@ from asr.data.manifest import manifest_sha256
 from asr.errors import ModelError, ResourceError, UsageError
 from asr.features.augment import SpecAugment, utterance_seed
 from asr.models.ctc import check_targets, ctc_loss
+from asr.models.device import autocast_for, choose_device, choose_precision, low_precision_pays
 from asr.models.model import SpeechModel
 from asr.models.package import load_model, save_model
 from asr.training import metrics
 from asr.training.checkpoint import differing_keys, flatten_optimizer, load_newest, locked, restore_optimizer, save_checkpoint
-from asr.training.device import autocast_for, choose_device, choose_precision
 from asr.training.diagnosis import diagnose
 from asr.training.optim import LastAverage, NoAverage, RunningAverage, WeightAverage, build_optimizer, learning_rate
 from asr.training.options import FREE_ON_RESUME, TrainConfig
@@ -74,6 +74,8 @@ class Training:
             torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
         )
         say(f"model: {model.parameter_count() / 1e6:.2f} M weights on {name}, {str(self.precision).removeprefix('torch.')}")
+        if self.precision == torch.bfloat16 and not low_precision_pays(self.device.type):
+            say("bfloat16 is slower than float32 on this processor: the encoder computes in float32")
         self.optimizer = build_optimizer(self.model, config.optim)
         self.average: WeightAverage = {
             "running": lambda: RunningAverage(self.model, config.training.average_decay),

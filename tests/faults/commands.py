@@ -1,5 +1,6 @@
 """The commands as a user types them, and what every fault must look like on the screen."""
 
+import hashlib
 import importlib
 import json
 import shutil
@@ -116,3 +117,20 @@ def small_set(speech: Path, folder: Path, count: int = 3) -> list[dict[str, Any]
         shutil.copy(speech / line["audio_filepath"], folder / "audio")
     shutil.copy(speech / "valid.jsonl", folder)
     return lines
+
+
+def steps(run_dir: Path) -> list[int]:
+    """Steps of the checkpoints whose every byte has its checksum, by an independent look at the files."""
+    found = []
+    for folder in run_dir.glob("checkpoints/step-*"):
+        try:
+            sums = json.loads((folder / "checksums.json").read_bytes())
+            if all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == value for name, value in sums.items()):
+                found.append(int(folder.name.removeprefix("step-")))
+        except (OSError, ValueError):
+            continue
+    return sorted(found)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

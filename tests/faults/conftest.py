@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import Outcome, fine, read_lines, run_words, train_words
+from tests.faults.commands import Outcome, fine, read_lines, run_words, steps, train_words
 from tests.faults.stage import Stage
 from tests.training.tones import write_tones
 
@@ -35,6 +35,40 @@ def run_dir(speech, stage, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tones"
     words = train_words(speech, folder, training__epochs=14, training__validate_every=14)
     fine(stage.run("train", words))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory) -> Path:
+    """Two batches an epoch."""
+    folder = tmp_path_factory.mktemp("few")
+    write_tones(folder, "train", 16, seed=1)
+    write_tones(folder, "valid", 2, seed=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def words(few) -> list[str]:
+    """Three epochs into `run` below the working folder."""
+    return train_words(few, Path("run"), training__epochs=3, training__keep=2)
+
+
+@pytest.fixture(scope="session")
+def straight(stage, words, tmp_path_factory) -> Path:
+    """The folder of a training that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("straight")
+    outcome = fine(stage.run("train", words, ("no_curves", {}), ("work_in", {"folder": str(folder)})))
+    assert outcome.err.count("*best") == 3, "each epoch must save a model, or less is tested than it seems"
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def half_way(stage, words, tmp_path_factory) -> Path:
+    """The folder of a training that was killed when its third epoch began: checkpoints of steps 2 and 4."""
+    folder = tmp_path_factory.mktemp("half")
+    kill = ("before_epoch", {"number": 2, "what": "die"})
+    assert stage.run("train", words, ("no_curves", {}), ("work_in", {"folder": str(folder)}), kill).code == 9
+    assert steps(folder / "run") == [2, 4]
     return folder
 
 

@@ -39,9 +39,7 @@ def die_at_event(folder: str, number: int, record: str = "") -> None:
     def hook(name: str, values: tuple) -> None:
         if name == "open" and isinstance(values[0], (str, bytes)) and values[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             event(name, full(values[0], -1))
-        elif name in ("os.remove", "os.rmdir"):
-            event(name, full(values[0], values[-1]))
-        elif name == "os.mkdir" and not os.path.exists(values[0]):
+        elif name in ("os.remove", "os.rmdir") or (name == "os.mkdir" and not os.path.exists(values[0])):
             event(name, full(values[0], values[-1]))
         elif name == "os.rename":
             event(name, full(values[0], values[2]))
@@ -202,9 +200,9 @@ def train_in_each(folders: list[str]) -> None:
     loop.train = train
 
 
-def die_at_each_event(epoch: int, copies: str) -> None:
-    """When `epoch` (from 0) has been trained and is about to be saved: for each file event from there to the next epoch, or to the
-    end, copy the folder worked in to `copies`/NUMBER and die there before that event. Ends when a copy gets through.
+def die_at_each_event(epoch: int, copies: str, stride: int = 1) -> None:
+    """When `epoch` (from 0) has been trained and is about to be saved: for each (`stride`-th) file event from there to the next
+    epoch, or to the end, copy the folder worked in to `copies`/NUMBER and die there before that event. The last one lives.
     """
     from asr.training.loop import Training
 
@@ -214,7 +212,7 @@ def die_at_each_event(epoch: int, copies: str) -> None:
     def finish_epoch(self, *rest, **named):
         if self.epoch != epoch:
             return plain(self, *rest, **named)
-        for number in range(1000):
+        for number in range(0, 1000, stride):
             folder = Path(copies, str(number))
             shutil.copytree(".", folder)
             pid = os.fork()

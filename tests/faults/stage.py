@@ -3,6 +3,7 @@
 Run as a program it is that process; `Stage` is the other end.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -14,6 +15,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
+#: What the commands import on their way, and what takes a second or more to do so.
+LOADED_ONCE = (
+    "matplotlib.pyplot",
+    "soxr",
+    "torch._dynamo",
+    "asr.config",
+    "asr.decoding.transcribe",
+    "asr.models.lstm_kernels",
+    "asr.scoring.report",
+    "asr.training.loop",
+    "tests.faults.commands",
+    "tests.faults.sabotage",
+)
 
 
 @dataclass
@@ -61,7 +75,7 @@ class Stage:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
             start_new_session=True,
         )
         assert self.answer() == "ready"
@@ -86,12 +100,8 @@ class Stage:
         return line.rstrip("\n")
 
     def close(self) -> None:
-        self._process.stdin.close()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._process.kill()
+        self._process.communicate()
 
 
 def perform(order: dict) -> None:
@@ -107,7 +117,8 @@ def perform(order: dict) -> None:
             os.dup2(descriptor, number)
             os.close(descriptor)
         # what the streams of the stage knew of their files is not true of these
-        sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
         signal.alarm(int(PATIENCE_S))
         for name, values in order["sabotage"]:
             getattr(sabotage, name)(**values)
@@ -122,24 +133,9 @@ def perform(order: dict) -> None:
 
 def main() -> None:
     sys.path.insert(0, str(ROOT))
-    import matplotlib
-    import torch
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot  # noqa: F401 (loaded once here instead of in every child)
-
-    import soxr  # noqa: F401
-    import torch._dynamo  # the optimiser asks for it
-
-    import asr.config
-    import asr.decoding.transcribe
-    import asr.models.lstm_kernels
-    import asr.scoring.report
-    import asr.training.loop
-    import tests.faults.commands
-    import tests.faults.sabotage  # noqa: F401
-
-    torch.set_num_threads(1)
+    for name in LOADED_ONCE:
+        importlib.import_module(name)
+    importlib.import_module("torch").set_num_threads(1)
     print("ready", flush=True)
     for line in sys.stdin:
         pid = os.fork()

@@ -1,4 +1,4 @@
-"""Rows C4 and C5: no space, a size limit, no permission. The command says so, nothing earlier is lost, no half of a file stays."""
+"""Rows C4 and C5: no space, a size limit, no permission. It is said, nothing earlier is lost, no half of a file stays."""
 
 import json
 import os
@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import Outcome, fine, read_lines, told, train_words
-from tests.faults.test_checkpoint_rows import content, few, steps  # noqa: F401 (a fixture)
+from tests.faults.commands import Outcome, content, fine, read_lines, steps, told, train_words
 
 LIMITED = "larger than the file-size limit of this process"
 
 
 @pytest.fixture
-def wide_words(few, tmp_path) -> list[str]:  # noqa: F811
+def wide_words(few, tmp_path) -> list[str]:
     """Two epochs of a model whose optimizer state is larger than everything else that is written."""
     return train_words(few, tmp_path / "run", training__epochs=2, encoder__width=80)
 
@@ -52,7 +51,7 @@ def test_a_save_that_hits_the_size_limit_keeps_the_save_before(stage, wide_words
 
 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "curves.png"])
-def test_c5_small_files_are_named_too(stage, few, tmp_path, file):  # noqa: F811
+def test_c5_small_files_are_named_too(stage, few, tmp_path, file):
     """A quota that the picture or the metrics hit: the file is named, and the run can go on later."""
     words = train_words(few, tmp_path / "run", training__epochs=2)
     ballast = tmp_path / "run" / "metrics.jsonl"
@@ -88,9 +87,9 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.parametrize(("place", "leave"), [("model", 60_000), ("checkpoints/step-0000004", 1_000_000)])
-def test_c4_a_full_disk_stops_training_and_keeps_the_save_before(stage, few, small_disk, place, leave):  # noqa: F811
-    words = train_words(few, small_disk / "run", training__epochs=3, encoder__width=40)
+@pytest.mark.parametrize(("place", "leave"), [("model", 20_000), ("checkpoints/step-0000004", 1_000_000)])
+def test_c4_a_full_disk_stops_training_and_keeps_the_save_before(stage, few, small_disk, place, leave):
+    words = train_words(few, small_disk / "run", training__epochs=3)
     fill = ("before_epoch", {"number": 1, "what": "fill_disk", "folder": str(small_disk), "leave": leave})
     outcome = stage.run("train", words, ("no_curves", {}), fill)
     verdict = told(outcome, 5, str(small_disk / "run" / place), "no space left", "needs ", " MB free")
@@ -139,7 +138,7 @@ def locked_folder(folder: Path) -> Path:
     return folder
 
 
-def test_c5_no_permission_to_write(stage, few, run_dir, speech, tmp_path):  # noqa: F811
+def test_c5_no_permission_to_write(stage, few, run_dir, speech, tmp_path):
     """Root gives up its powers for this, other users have none."""
     folder = locked_folder(tmp_path / "locked")
     plain = ("drop_privileges", {})
@@ -160,7 +159,7 @@ def test_c5_no_permission_to_write(stage, few, run_dir, speech, tmp_path):  # no
     folder.chmod(0o700)
 
 
-def test_c5_a_run_directory_that_may_not_be_written_any_more(stage, few, tmp_path):  # noqa: F811
+def test_c5_a_run_directory_that_may_not_be_written_any_more(stage, few, tmp_path):
     words = train_words(few, tmp_path / "run", training__epochs=2)
     assert stage.run("train", words, ("no_curves", {}), ("before_epoch", {"number": 1, "what": "die"})).code == 9
     before = content(tmp_path / "run")

@@ -20,7 +20,8 @@ class Row:
     """A fault of a manifest of three recordings, on its second line, and what each command makes of it.
 
     change: the good lines -> bytes of the manifest. kind: class of the problem in data_report.json; empty: nothing is wrong.
-    words: what the line of the table says. part: the manifest that has the fault. place: how the table names it. options: further words of
+    words: what the line of the table says. part: the manifest that has the fault. place: how the table names it. whole: it is the
+    whole file that is named, not a line. options: further words of
     asr-train. decode_words: what asr-decode says; decodes: how the second recording fares there (text, error, refused: no
     recording is decoded). mended: options under which asr-train takes the manifest.
     """
@@ -31,6 +32,7 @@ class Row:
     part: str = "train"
     place: str = "line 2"
     options: tuple[str, ...] = ()
+    whole: bool = False
     decodes: str = "text"
     decode_words: tuple[str, ...] = ()
     mended: tuple[str, ...] = ()
@@ -77,7 +79,8 @@ ROWS = {
         whole(lambda x: x.decode().encode("utf-16")),
         "encoding",
         ("is UTF-16 text: convert it with iconv",),
-        place="train.jsonl: ",
+        place="is UTF-16",
+        whole=True,
         decodes="refused",
     ),
     "M2-latin1": Row(
@@ -94,7 +97,10 @@ ROWS = {
         decodes="refused",
     ),
     "M3-across": Row(
-        lambda lines: second(id="test-001")(lines), "duplicate-id", ('id "test-001" stands at ', "train.jsonl:2 too"), part="valid"
+        lambda lines: second(id="test-001")(lines),
+        "duplicate-id",
+        ('id "test-001" stands at ', "train.jsonl:2 too"),
+        part="valid",
     ),
     "M4-missing": Row(second(duration=None), "bad-field", ("missing field duration",), decodes="refused"),
     "M4-type": Row(
@@ -138,7 +144,7 @@ ROWS = {
     "M9": Row(
         second(text="abßß"),
         "unknown-symbol",
-        ('"ß" (U+00DF) 2 times in 1 utterances, first in test-001 (',),
+        ('"ß" (U+00DF) 2 times in 1 utterances, first in valid-test-001 (',),
         part="valid",
         place="U+00DF",
         mended=("tokens.map={'ß': c}",),
@@ -187,7 +193,7 @@ def test_training_refuses_it_before_the_first_step(case, asr, tmp_path):
     problems = report_of(tmp_path / "run")[case.row.part]["problems"]
     found = [problem for problem in problems if problem["kind"] == case.row.kind]
     assert len(found) == 1
-    assert found[0]["where"] == (str(case.manifest) if case.row.place.endswith(": ") else f"{case.manifest}:2")
+    assert found[0]["where"] == (str(case.manifest) if case.row.whole else f"{case.manifest}:2")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
@@ -204,7 +210,7 @@ def test_decoding_needs_no_transcript_and_loses_no_other_recording(case, asr, ru
     outcome = asr("decode", f"model={run_dir}", f"manifest={case.manifest}", f"out={out}", "device=cpu")
     words = case.row.decode_words or case.row.words
     if case.row.decodes == "refused":
-        place = str(case.manifest) if case.row.place.endswith(": ") else f"{case.manifest}:2: "
+        place = f"{case.manifest}: " if case.row.whole else f"{case.manifest}:2: "
         told(outcome, 3, place, *words, alone=True)
         assert not out.exists()
         return

@@ -1,4 +1,4 @@
-"""Rows S of the catalogue: models, checkpoints and configurations that are foreign, hostile or do not fit. Nothing in them runs."""
+"""Rows S of the catalogue: models, checkpoints and configurations that are foreign, hostile or unfit. Nothing in them runs."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ import torch
 from safetensors.numpy import load, save
 
 from tests.faults.commands import Outcome, told, train_words
-from tests.faults.test_checkpoint_rows import FILES, few, half_way, words  # noqa: F401 (fixtures)
 
 CANARY = "the pickle was opened"
+CHECKPOINT = ("model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json", "checksums.json")
 
 
 class Bomb:
@@ -96,8 +96,8 @@ def test_a_pickle_is_never_opened(model, loaders, tmp_path, row, kind):
     assert canary.exists(), "the bomb must work, or the test proves nothing"
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_s1_nor_is_one_in_a_checkpoint(half_way, words, asr, tmp_path, monkeypatch, name):  # noqa: F811
+@pytest.mark.parametrize("name", CHECKPOINT)
+def test_s1_nor_is_one_in_a_checkpoint(half_way, words, asr, tmp_path, monkeypatch, name):
     shutil.copytree(half_way / "run", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     canary = tmp_path / CANARY
@@ -175,7 +175,10 @@ OTHER_MODELS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "S3-top": (with_config(lambda x: x.update(_target_="builtins.open")), ("unknown key '_target_'",)),
     "S3-tokens": (with_config(lambda x: x["tokens"].update(_target_="joblib.load")), ("unknown option tokens._target_",)),
     "S3-name": (with_config(lambda x: x["model"]["encoder"].update(cell="torch.hub.load")), ("cell", "torch.hub.load", "lstm")),
-    "S4-text": (with_config(lambda x: x["model"]["encoder"].update(cell="${oc.env:ASR_SECRET}")), ("cell", "${oc.env:ASR_SECRET}")),
+    "S4-text": (
+        with_config(lambda x: x["model"]["encoder"].update(cell="${oc.env:ASR_SECRET}")),
+        ("cell", "${oc.env:ASR_SECRET}"),
+    ),
     "S4-number": (
         with_config(lambda x: x["model"]["encoder"].update(layers="${oc.env:ASR_SECRET}")),
         ("layers", "has the wrong type, expected int"),

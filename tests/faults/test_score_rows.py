@@ -62,9 +62,12 @@ def test_v2_the_order_of_lines_means_nothing(asr, tmp_path):
 
 
 def test_v3_an_empty_reference_counts_its_insertions(asr, tmp_path):
-    outcome, score = score_of(asr, tmp_path, [{"id": "a", "text": ""}, {"id": "b", "text": "c d"}], [
-        {"id": "a", "text": "x y"}, {"id": "b", "text": "c d"}
-    ])
+    outcome, score = score_of(
+        asr,
+        tmp_path,
+        [{"id": "a", "text": ""}, {"id": "b", "text": "c d"}],
+        [{"id": "a", "text": "x y"}, {"id": "b", "text": "c d"}],
+    )
     fine(outcome)
     assert (score["reference_tokens"], score["insertions"], score["error_rate"]) == (2, 2, 1.0)
 

@@ -13,9 +13,8 @@ import pytest
 import soundfile
 import torch
 
-from tests.faults.commands import FOREIGN, Outcome, fine, read_lines, to_lines, told, train_words
+from tests.faults.commands import FOREIGN, Outcome, fine, read_lines, steps, to_lines, told, train_words
 from tests.faults.stage import ROOT
-from tests.faults.test_checkpoint_rows import few, steps  # noqa: F401 (a fixture)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="only without a GPU is asking for one a mistake")
@@ -93,7 +92,7 @@ def on_a_terminal(stage, command: str, words: list[str], *, columns: int, **envi
     return shown
 
 
-def test_o8_a_dumb_narrow_terminal_gets_a_bar_and_no_garbage(stage, few, run_dir, speech, tmp_path):  # noqa: F811
+def test_o8_a_dumb_narrow_terminal_gets_a_bar_and_no_garbage(stage, few, run_dir, speech, tmp_path):
     shown = on_a_terminal(stage, "train", train_words(few, tmp_path / "run"), columns=40)
     bars = [piece for piece in re.split(r"[\r\n]+", shown) if piece.startswith("epoch 1:")]
     assert bars, "no bar was drawn, so nothing was tested"
@@ -105,7 +104,7 @@ def test_o8_a_dumb_narrow_terminal_gets_a_bar_and_no_garbage(stage, few, run_dir
     assert "\x1b" not in shown
 
 
-def test_o8_no_bars_where_there_is_no_terminal(stage, few, run_dir, speech, tmp_path):  # noqa: F811
+def test_o8_no_bars_where_there_is_no_terminal(stage, few, run_dir, speech, tmp_path):
     outcome = fine(stage.run("train", train_words(few, tmp_path / "run"), ("no_curves", {})))
     words = [f"model={run_dir}", f"manifest={speech / 'test.jsonl'}", f"out={tmp_path / 'hyp'}"]
     for text in (outcome.err, fine(stage.run("decode", words)).err):
@@ -160,7 +159,7 @@ def test_o9_ctrl_c_in_preparing(stage, speech, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_o9_ctrl_c_in_training(stage, few, tmp_path):  # noqa: F811
+def test_o9_ctrl_c_in_training(stage, few, tmp_path):
     words = train_words(few, tmp_path / "run", training__epochs=3)
     act = stage.start("train", words, ("no_curves", {}), ("slow_steps", {"seconds": 0.3}))
     act.until(lambda: "epoch   1/3" in act.told())

@@ -298,7 +298,7 @@ def test_what_is_missing_is_said(config, change, words):
 
 
 def test_phones_without_phones_in_the_manifest(config):
-    with pytest.raises(DataError, match="has 'phones'"):
+    with pytest.raises(DataError, match="phones"):
         train(replace(config, tokens=TokenOptions(unit="phones")))
 
 

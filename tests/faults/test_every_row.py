@@ -1,0 +1,37 @@
+"""No row is forgotten: the names of the tests and of their cases, read from the other modules of this folder."""
+
+import importlib
+import re
+from pathlib import Path
+
+ROWS = {
+    *(f"A{number}" for number in (*range(1, 11), *range(16, 21), *range(22, 25))),
+    *(f"M{number}" for number in range(1, 11)),
+    *("C1", "C3", "C4", "C5", "C7", "C8", "C9", "C10", "C13", "C14"),
+    *("S1", "S2", "S3", "S4", "S5", "S8"),
+    *("V2", "V3", "V4", "V6", "V7"),
+    *("O5", "O8", "O9", "O12"),
+}
+TESTS = sorted(path.stem for path in Path(__file__).parent.glob("test_*_rows.py"))
+
+
+def covered() -> set[str]:
+    """Rows named by a test function (`test_c1_...`) or by a case of one (`A5`, `A7-flac`)."""
+    found = set()
+    for module in TESTS:
+        for name, function in vars(importlib.import_module(f"tests.faults.{module}")).items():
+            if not name.startswith("test_"):
+                continue
+            if match := re.match(r"test_([a-z]\d+)_", name):
+                found.add(match[1].upper())
+            for mark in getattr(function, "pytestmark", []):
+                if mark.name == "parametrize":
+                    found.update(match[0] for case in mark.args[1] if (match := re.match(r"[A-Z]\d+\b", str(case))))
+    return found
+
+
+def test_every_row_has_a_test():
+    assert len(TESTS) == 7
+    found = covered()
+    assert not ROWS - found, "rows without a test"
+    assert not found - ROWS, "rows that no one asked for: a name is mistyped"
