@@ -141,7 +141,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[AudioInfo, soundfile
             handle = stack.enter_context(open_regular(path, buffering=0))  # the decoder moves in the same descriptor
         except DataError as error:
             kind = "unreadable-file" if os.path.exists(path) else "missing-file"
-            raise AudioError(kind, path, str(error).removeprefix(f"{show_path(path)}: ")) from None
+            fault = str(error).removeprefix(f"{show_path(path)}: ")
+            advice = "; put the recording there, or correct the path" if kind == "missing-file" else ""
+            raise AudioError(kind, path, fault + advice) from None
         try:
             container = examine(handle, path)
             if container.name in ("MP3", "unknown"):

@@ -116,7 +116,7 @@ FRONTENDS = {"conv": ConvFrontend, "stack": StackFrontend}
 
 
 class Dropout(nn.Module):
-    """`nn.Dropout` with 16 random bits per value in place of a floating-point draw, which on a CPU costs a quarter of the time.
+    """`nn.Dropout` with 16 random bits per value in place of one floating-point draw: on a CPU half the time.
 
     The probability is rounded to a multiple of 1 / 65536, and the values kept are scaled by exactly one over their share.
     """

@@ -107,7 +107,7 @@ def test_all_problems_of_all_utterances_are_found_at_once(say, tmp_path):
         "kind": "missing-file",
         "where": f"train.jsonl:{utterances[1].line}",
         "id": "missing",
-        "message": f"{tmp_path}/none.wav: no such file",
+        "message": f"{tmp_path}/none.wav: no such file; put the recording there, or correct the path",
     }
     assert (document["utterances"], document["usable"], document["longest_s"]) == (8, 1, 1.0)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 #: What the commands import on their way, and what takes a second or more to do so.
 LOADED_ONCE = (
     "matplotlib.pyplot",

@@ -89,7 +89,7 @@ class Row:
 HTML = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123456\n"
 REFUSED = {
-    "A1": Row(lambda x: None, "missing-file", ("no such file",)),
+    "A1": Row(lambda x: None, "missing-file", ("no such file", "put the recording there, or correct the path")),
     "A2": Row(lambda x: b"", "empty-file", ("the file is empty (0 bytes)", "record or download it again")),
     "A3-zero": Row(lambda x: wav_with_sizes(x, 36, 0)[:44], "no-samples", ("0 samples", "again")),
     "A3-promised": Row(lambda x: encoded(x)[:44], "no-samples", ("0 samples", "promises {2N} bytes", "again")),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.commands import Outcome, content, fine, read_lines, steps, told, train_words
+from tests.faults.commands import Outcome, content, fine, read_lines, steps, to_lines, told, train_words
 
 LIMITED = "larger than the file-size limit of this process"
 
@@ -101,12 +101,14 @@ def test_c4_a_full_disk_stops_training_and_keeps_the_save_before(stage, few, sma
     assert "resumed from step 2" in outcome.err
 
 
-def test_c4_a_full_disk_stops_decoding_which_goes_on_later(stage, run_dir, speech, small_disk, asr):
+def test_c4_a_full_disk_stops_decoding_which_goes_on_later(run_dir, speech, small_disk, asr, tmp_path):
     (small_disk / "ballast").write_bytes(bytes(3 * 2**20 - 8192))
     out = small_disk / "hyp.jsonl"
     many = [{**line, "id": f"{turn}-{line['id']}"} for turn in range(80) for line in read_lines(speech / "test.jsonl")]
-    manifest = speech / "many.jsonl"
-    manifest.write_text("".join(json.dumps(line) + "\n" for line in many))
+    for line in many:
+        line["audio_filepath"] = str(speech / line["audio_filepath"])
+    manifest = tmp_path / "many.jsonl"
+    manifest.write_bytes(to_lines(many))
     words = [f"model={run_dir}", f"manifest={manifest}", f"out={out}", "device=cpu", "batch_seconds=20"]
     told(asr("decode", *words), 5, "hyp.jsonl", "no space left on device", "free some space and run again")
     assert not out.exists()

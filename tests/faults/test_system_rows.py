@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from tests.faults.commands import FOREIGN, Outcome, fine, read_lines, steps, to_lines, told, train_words
+from tests.faults.commands import FOREIGN, Outcome, fine, read_lines, small_set, steps, to_lines, told, train_words
 from tests.faults.stage import ROOT
 
 
@@ -148,9 +148,9 @@ def test_o9_ctrl_c_in_the_data_check(stage, speech, tmp_path):
 
 
 def test_o9_ctrl_c_in_preparing(stage, speech, tmp_path):
-    for line in read_lines(speech / "test.jsonl"):
-        (speech / line["audio_filepath"]).with_suffix(".txt").write_text(line["text"])
-    words = ["prepare", "folder", "--root", str(speech / "audio"), "--out", str(tmp_path / "out")]
+    for line in small_set(speech, tmp_path / "data"):
+        (tmp_path / "data" / line["audio_filepath"]).with_suffix(".txt").write_text(line["text"])
+    words = ["prepare", "folder", "--root", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     reached = tmp_path / "reached"
     act = stage.start("data", words, ("slow_reads", {"seconds": 0.2, "tell": str(reached)}))
     act.until(reached.exists)
