@@ -3,7 +3,7 @@
 It runs before Hydra and before torch. Words without `key=`, and all words after `--`, are files. Values of path keys never
 meet Hydra's grammar, which refuses spaces, `=`, `#`, quotes and umlauts. Help is printed without loading anything, and
 every fault becomes one sentence and an exit code: 0 fine, 1 internal fault, 2 usage, 3 data, 4 model, 5 out of disk, memory
-or device, 130 and 143 stopped by a signal.
+or device, 130, 138 and 143 stopped by SIGINT, SIGUSR1 and SIGTERM, 141 the reader of our output has gone.
 """
 
 import difflib

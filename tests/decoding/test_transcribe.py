@@ -10,9 +10,10 @@ import soundfile
 
 from asr.data.manifest import read_manifest
 from asr.decoding import transcribe
-from asr.decoding.recognizer import DecodeOptions, Recognizer, choose_device, emit
+from asr.decoding.recognizer import DecodeOptions, Recognizer, emit
 from asr.decoding.transcribe import transcribe_files, transcribe_manifest
 from asr.errors import DataError, UsageError
+from asr.models.device import choose_device
 from asr.models.package import load_model
 from tests.decoding.tiny import RATE, save_babbler, tone_burst
 
