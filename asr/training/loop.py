@@ -314,7 +314,7 @@ class Training:
         for name in ("step", "epoch", "batch_index", "best", "epoch_loss", "epoch_tokens", "bad_steps", "last_rate"):
             setattr(self, name, state[name])
         self.seconds_before = state["seconds"]
-        metrics.keep_until(self.run_dir / "metrics.jsonl", self.step)
+        metrics.keep_until(self.run_dir / "metrics.jsonl", self.epoch)
         say(f"resumed from step {self.step} (epoch {self.epoch + 1}, batch {self.batch_index})")
 
     def run(self) -> int:

@@ -22,9 +22,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def keep_until(path: Path, step: int) -> list[dict[str, Any]]:
-    """Drop what was written after `step`, so that a resumed run writes no step twice; returns what is left."""
-    kept = [line for line in read_metrics(path) if line["step"] <= step]
+def keep_until(path: Path, epochs: int) -> list[dict[str, Any]]:
+    """Drop the lines beyond the first `epochs` epochs, so that a resumed run writes no epoch twice; returns what is left.
+
+    The step alone does not tell: a checkpoint at the last step of an epoch may be older than the epoch's line.
+    """
+    kept = [line for line in read_metrics(path) if line["epoch"] <= epochs]
     if path.exists():
         write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
     return kept

@@ -25,11 +25,19 @@ def test_a_line_cut_by_a_kill_is_left_out(tmp_path):
     assert [entry["step"] for entry in read_metrics(path)] == [10]
 
 
+def test_line_of_an_epoch_not_yet_finished_by_the_checkpoint_is_dropped(tmp_path):
+    """A checkpoint at the last step of epoch 2 counts one finished epoch; the kill came after the line, before the next one."""
+    path = tmp_path / "metrics.jsonl"
+    append(path, line(10))
+    append(path, line(20))
+    assert [entry["epoch"] for entry in keep_until(path, 1)] == [1]
+
+
 def test_lines_after_the_checkpoint_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     for step in (10, 20, 30):
         append(path, line(step))
-    assert [entry["step"] for entry in keep_until(path, 20)] == [10, 20]
+    assert [entry["step"] for entry in keep_until(path, 2)] == [10, 20]
     assert [json.loads(text)["step"] for text in path.read_text().splitlines()] == [10, 20]
     assert keep_until(tmp_path / "none.jsonl", 5) == []
 
