@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 
 import torch
 
@@ -24,14 +25,27 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if low_precision_pays(device.type) else torch.float32
 
 
+@lru_cache
 def low_precision_pays(device: str) -> bool:
     """Whether matrix products in bfloat16 are faster than in float32 on this kind of device ("cpu", "cuda").
 
-    A CPU needs tile units (AMX) for it: with the AVX-512 bfloat16 instructions alone a product takes twice the time of float32.
+    On a CPU it takes tile units (AMX), or the AVX-512 bfloat16 instructions of AMD (from Zen 4): there a product takes half the
+    time of float32. Intel's processors without AMX have the instructions too, but take twice the time with them.
     """
     if device != "cpu":
         return True
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+    if bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)()):
+        return True
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()) and _vendor() == "AuthenticAMD"
+
+
+def _vendor() -> str:
+    """The maker of the processor as it names itself; empty where the system does not tell."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
+    except OSError:
+        return ""
 
 
 def autocast_for(device: torch.device, precision: torch.dtype) -> Callable[[], AbstractContextManager]:

@@ -1,14 +1,15 @@
 """From features to hidden frames: a front-end that shortens time, then a stack of recurrent layers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from asr.errors import UsageError
+from asr.models.cells import ACTIVATIONS, CELLS, CellOptions
 from asr.models.device import low_precision_pays
-from asr.models.recurrent import CELLS, FORGET_GATE, GATES, RecurrentLayer, valid_frames
+from asr.models.recurrent import build_layer, valid_frames
 
 #: Time strides of the two convolutions for each subsampling.
 TIME_STRIDES = {1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2)}
@@ -27,8 +28,24 @@ class EncoderOptions:
     conv_channels: int = 32
     #: Size of a linear layer between front-end and first recurrent layer; 0 leaves it out.
     projection: int = 0
-    #: Recurrent cell: lstm | gru | rnn.
+    #: Cell of the layers: mlp (feed-forward) | rnn | lstm | gru.
     cell: str = "lstm"
+    #: Squashing function (cell=rnn or mlp): tanh | relu.
+    activation: str = "tanh"
+    #: Cell states pass a forget gate (cell=lstm); false gives the fixed carrousel of 1997.
+    forget_gate: bool = True
+    #: Gates see the cell states through diagonal weights (cell=lstm).
+    peepholes: bool = False
+    #: The forget gate is one minus the input gate (cell=lstm).
+    coupled: bool = False
+    #: Size that the outputs of each direction are projected to (cell=lstm); 0 leaves them as they are.
+    cell_projection: int = 0
+    #: Frames that the first layer sees on each side (cell=mlp); deeper layers see one frame.
+    context: int = 5
+    #: Encoder frames that gradients flow back through the recurrence; 0 for all.
+    truncation: int = 0
+    #: Standard deviation of the Gaussian noise added to the normalised features in training; 0 for none.
+    input_noise: float = 0.0
     #: Number of recurrent layers, 1 to 8.
     layers: int = 3
     #: Cells per layer and direction.
@@ -45,7 +62,12 @@ class EncoderOptions:
     initialization: str = "orthogonal"
 
     def __post_init__(self) -> None:
-        for name, choices in (("frontend", FRONTENDS), ("cell", CELLS), ("initialization", INITIALIZATIONS)):
+        for name, choices in (
+            ("frontend", FRONTENDS),
+            ("cell", CELLS),
+            ("activation", ACTIVATIONS),
+            ("initialization", INITIALIZATIONS),
+        ):
             if getattr(self, name) not in choices:
                 raise UsageError(f"encoder.{name}={getattr(self, name)!r} is not known: choose one of {', '.join(choices)}")
         limits = {
@@ -54,6 +76,9 @@ class EncoderOptions:
             "projection": (0, 2**16),
             "layers": (1, 8),
             "width": (1, 2**16),
+            "cell_projection": (0, 2**16),
+            "context": (0, 1000),
+            "truncation": (0, 2**31),
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
@@ -63,6 +88,46 @@ class EncoderOptions:
             raise UsageError(f"encoder.dropout={self.dropout} is out of range: use a probability from 0 to below 1")
         if not -100.0 <= self.forget_bias <= 100.0:
             raise UsageError(f"encoder.forget_bias={self.forget_bias} is out of range: use a number from -100 to 100")
+        if not 0.0 <= self.input_noise <= 100.0:
+            raise UsageError(f"encoder.input_noise={self.input_noise} is out of range: use a standard deviation from 0 to 100")
+        self._check_cell()
+
+    def _check_cell(self) -> None:
+        """Refuse switches that the chosen cell does not have."""
+        where = {
+            "forget_gate": ("lstm",),
+            "peepholes": ("lstm",),
+            "coupled": ("lstm",),
+            "cell_projection": ("lstm",),
+            "activation": ("rnn", "mlp"),
+            "context": ("mlp",),
+            "truncation": ("rnn", "lstm", "gru"),
+        }
+        for name, cells in where.items():
+            value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if value != default and self.cell not in cells:
+                typed = str(value).lower() if isinstance(value, bool) else value
+                belongs = f"it is for {' and '.join(cells)}; leave it out"
+                raise UsageError(f"encoder.{name}={typed} does not go with encoder.cell={self.cell}: {belongs}")
+        if self.coupled and not self.forget_gate:
+            raise UsageError(
+                "encoder.coupled=true does not go with encoder.forget_gate=false: coupling makes a forget gate out of the input "
+                "gate; leave one of them out"
+            )
+
+    def cell_options(self) -> CellOptions:
+        """The cell of the first layer."""
+        return CellOptions(
+            cell=self.cell,
+            width=self.width,
+            activation=self.activation,
+            forget_gate=self.forget_gate,
+            peepholes=self.peepholes,
+            coupled=self.coupled,
+            projection=self.cell_projection,
+            context=self.context,
+            truncation=self.truncation,
+        )
 
 
 class ConvFrontend(nn.Module):
@@ -148,22 +213,24 @@ class Encoder(nn.Module):
     def __init__(self, options: EncoderOptions, input_size: int, *, initialize: bool = True):
         super().__init__()
         self.subsampling = options.subsampling
+        self.input_noise = options.input_noise
         self.frontend = FRONTENDS[options.frontend](options, input_size)
         self.centre_frames: float = self.frontend.centre
-        size = self.frontend.output_size
+        size: int = self.frontend.output_size
         self.projection = nn.Linear(size, options.projection) if options.projection else nn.Identity()
         size = options.projection or size
         self.norms = nn.ModuleList()
         self.layers = nn.ModuleList()
+        cell = options.cell_options()
         for _ in range(options.layers):
             self.norms.append(nn.LayerNorm(size) if options.layer_norm else nn.Identity())
-            self.layers.append(RecurrentLayer(size, options.width, cell=options.cell, bidirectional=options.bidirectional))
-            size = self.layers[-1].output_size
+            layer = build_layer(size, cell, bidirectional=options.bidirectional)
+            if initialize:
+                layer.initialize(options.initialization, options.forget_bias)
+            self.layers.append(layer)
+            size, cell = layer.output_size, replace(cell, context=0)
         self.dropout = Dropout(options.dropout)
         self.output_size = size
-        for layer in self.layers if initialize else ():
-            for direction in filter(None, (layer.ahead, layer.back)):
-                _initialize(direction, options)
 
     def output_length(self, frames: int) -> int:
         """Feature frames T -> encoder frames T', as `forward` gives them."""
@@ -175,6 +242,8 @@ class Encoder(nn.Module):
             return features.new_zeros(features.shape[0], features.shape[1], self.output_size), out_lengths
         device = features.device.type
         with torch.autocast(device, enabled=torch.is_autocast_enabled(device) and low_precision_pays(device)):
+            if self.training and self.input_noise:
+                features = features + self.input_noise * torch.randn_like(features)
             x = self.projection(self.frontend(features, lengths))
             for norm, layer in zip(self.norms, self.layers):
                 x = layer(self.dropout(norm(x)), out_lengths)
@@ -183,19 +252,3 @@ class Encoder(nn.Module):
 
 def _masked(x: Tensor, lengths: Tensor) -> Tensor:
     return x * valid_frames(lengths, x.shape[1]).unsqueeze(2)
-
-
-def _initialize(direction: nn.Module, options: EncoderOptions) -> None:
-    """Start values of one direction of one recurrent layer, drawn from torch's generator."""
-    with torch.no_grad():
-        for name, weight in direction.named_parameters():
-            if options.initialization == "uniform":
-                nn.init.uniform_(weight, -0.1, 0.1)
-            elif "bias" in name:
-                nn.init.zeros_(weight)
-            else:
-                for gate in weight.chunk(GATES[options.cell]):
-                    nn.init.orthogonal_(gate) if "_hh" in name else nn.init.xavier_uniform_(gate)
-        if options.cell in FORGET_GATE:
-            gate = FORGET_GATE[options.cell]
-            direction.bias_ih_l0[gate * options.width : (gate + 1) * options.width] += options.forget_bias

@@ -4,32 +4,12 @@ Both directions run on the dense batch. The backward direction reads each uttera
 never enters a state that a valid frame depends on.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from asr.models import lstm_cpu
-
-
-def _lstm(input_size: int, width: int) -> nn.Module:
-    return nn.LSTM(input_size, width, batch_first=True)
-
-
-def _gru(input_size: int, width: int) -> nn.Module:
-    return nn.GRU(input_size, width, batch_first=True)
-
-
-def _rnn(input_size: int, width: int) -> nn.Module:
-    return nn.RNN(input_size, width, batch_first=True)
-
-
-#: Each entry builds one layer of one direction: a module that maps (B, T, D) and a state, or None, to (B, T, H) and a state.
-CELLS: dict[str, Callable[[int, int], nn.Module]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
-
-#: Blocks of H rows in the weights of a cell, and the block whose bias opens the forget gate.
-GATES: dict[str, int] = {"lstm": 4, "gru": 3, "rnn": 1}
-FORGET_GATE: dict[str, int] = {"lstm": 1}
+from asr.models import recurrence
+from asr.models.cells import Cell, CellOptions
 
 
 class _Reorder(torch.autograd.Function):
@@ -69,26 +49,112 @@ def valid_frames(lengths: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
 
 
-class RecurrentLayer(nn.Module):
-    """One recurrent layer, forward-only or bidirectional, of any cell in `CELLS`.
+def compiled_path(options: CellOptions, x: Tensor) -> bool:
+    """Whether `recurrence.run_layer` computes this cell here: on a CPU in training, or where torch's layer is missing or slow."""
+    slow = not options.in_library or options.projection > 0
+    return x.device.type == "cpu" and (torch.is_grad_enabled() or slow)
 
-    Maps x (B, T, D) with lengths (B,) to (B, T, H), or (B, T, 2H) with the forward half first. States start at zero in each
+
+class RecurrentLayer(nn.Module):
+    """One recurrent layer, forward-only or bidirectional, of any cell but `mlp`.
+
+    Maps x (B, T, D) with lengths (B,) to (B, T, P), or (B, T, 2P) with the forward half first. States start at zero in each
     utterance. Frames beyond an utterance's length are zero in the output.
     """
 
-    def __init__(self, input_size: int, width: int, *, cell: str = "lstm", bidirectional: bool = True):
+    def __init__(self, input_size: int, options: CellOptions, *, bidirectional: bool = True):
         super().__init__()
-        self.ahead = CELLS[cell](input_size, width)
-        self.back = CELLS[cell](input_size, width) if bidirectional else None
-        self.output_size = 2 * width if bidirectional else width
+        self.options = options
+        self.ahead = Cell(input_size, options)
+        self.back = Cell(input_size, options) if bidirectional else None
+        self.output_size = options.output_size * (2 if bidirectional else 1)
+
+    def initialize(self, initialization: str, forget_bias: float) -> None:
+        """Draw start values, as `Cell.initialize` says."""
+        for cell in self._cells():
+            cell.initialize(initialization, forget_bias)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         if x.shape[0] * x.shape[1] == 0:
             return x.new_zeros(x.shape[0], x.shape[1], self.output_size)
-        if lstm_cpu.takes(self.ahead, x):
-            return lstm_cpu.lstm_layer(x, lengths, [self.ahead] if self.back is None else [self.ahead, self.back])
-        out = self.ahead(x, None)[0]
-        if self.back is not None:
-            order = _reversal(lengths, x.shape[1])
-            out = torch.cat([out, _reordered(self.back(_reordered(x, order), None)[0], order)], dim=2)
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            x = x.to(torch.get_autocast_dtype("cpu"))
+        if compiled_path(self.options, x):
+            with torch.autocast("cpu", enabled=False):
+                return recurrence.run_layer(x, lengths, self._cells())[0]
+        out = torch.cat([self._read(cell, x, lengths, way) for cell, way in zip(self._cells(), (False, True))], dim=2)
         return out * valid_frames(lengths, x.shape[1]).unsqueeze(2)
+
+    def run(self, x: Tensor, lengths: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Forward-only layers: outputs (B, T, P) from a state, and the state after each utterance's last frame.
+
+        A state is outputs (B, P) and cell states (B, H); None starts from zero. So a sequence can be read piece by piece.
+        """
+        assert self.back is None, "a bidirectional layer has no state to carry"
+        if state is None:
+            state = self.ahead.start(len(x))
+        if x.device.type == "cpu":
+            return recurrence.run_layer(x, lengths, [self.ahead], state)
+        return self.ahead.unroll(x, lengths, state)[:2]
+
+    def trace(self, x: Tensor, lengths: Tensor) -> list[dict[str, Tensor]]:
+        """Gates, cell states and outputs by name, each (B, T, H) in true time order, for each direction; plain torch."""
+        return [cell.unroll(x, lengths, backwards=way)[2] for cell, way in zip(self._cells(), (False, True))]
+
+    def _cells(self) -> list[Cell]:
+        return [self.ahead] if self.back is None else [self.ahead, self.back]
+
+    def _read(self, cell: Cell, x: Tensor, lengths: Tensor, backwards: bool) -> Tensor:
+        if not self.options.in_library or self.options.truncation:
+            return cell.unroll(x, lengths, backwards=backwards)[0]
+        if not backwards:
+            return cell.library(x)
+        order = _reversal(lengths, x.shape[1])
+        return _reordered(cell.library(_reordered(x, order)), order)
+
+
+class ContextLayer(nn.Module):
+    """A feed-forward layer over a window of frames: (B, T, D), (B,) -> (B, T, H); zero beyond an utterance's length.
+
+    Sees `context` frames on each side, or with `bidirectional=False` only those before, zeros standing in beyond the ends.
+    """
+
+    def __init__(self, input_size: int, options: CellOptions, *, bidirectional: bool = True):
+        super().__init__()
+        self.options = options
+        self.window = (options.context, options.context if bidirectional else 0)
+        self.linear = nn.Linear((sum(self.window) + 1) * input_size, options.width)
+        self.output_size = options.width
+
+    @torch.no_grad()
+    def initialize(self, initialization: str, forget_bias: float) -> None:
+        """Draw start values: uniform (+-0.1) | Glorot's, biases zero. There is no forget gate to open."""
+        if initialization == "uniform":
+            nn.init.uniform_(self.linear.weight, -0.1, 0.1)
+            nn.init.uniform_(self.linear.bias, -0.1, 0.1)
+        else:
+            nn.init.xavier_uniform_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        if x.shape[0] * x.shape[1] == 0:
+            return x.new_zeros(x.shape[0], x.shape[1], self.output_size)
+        inside = valid_frames(lengths, x.shape[1]).unsqueeze(2)
+        return getattr(torch, self.options.activation)(self.linear(self._windows(x * inside))) * inside
+
+    def trace(self, x: Tensor, lengths: Tensor) -> list[dict[str, Tensor]]:
+        """The outputs, as `RecurrentLayer.trace` names them."""
+        return [{"hidden": self(x, lengths)}]
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, window * D), oldest frame first."""
+        if sum(self.window) == 0:
+            return x
+        padded = F.pad(x, (0, 0, *self.window))
+        return padded.unfold(1, sum(self.window) + 1, 1).transpose(2, 3).flatten(2)
+
+
+def build_layer(input_size: int, options: CellOptions, *, bidirectional: bool = True) -> RecurrentLayer | ContextLayer:
+    """The layer of a cell."""
+    kind = ContextLayer if options.cell == "mlp" else RecurrentLayer
+    return kind(input_size, options, bidirectional=bidirectional)

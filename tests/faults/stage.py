@@ -22,7 +22,7 @@ LOADED_ONCE = (
     "torch._dynamo",
     "asr.config",
     "asr.decoding.transcribe",
-    "asr.models.lstm_kernels",
+    "asr.models.cell_kernels",
     "asr.scoring.report",
     "asr.training.loop",
     "tests.faults.commands",

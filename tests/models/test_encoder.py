@@ -8,8 +8,8 @@ import torch
 
 from asr.errors import UsageError
 from asr.models import encoder as encoder_module
+from asr.models.cells import CELLS
 from asr.models.encoder import FRONTENDS, ConvFrontend, Dropout, Encoder, EncoderOptions, StackFrontend
-from asr.models.recurrent import CELLS
 
 SMALL = {"conv_channels": 3, "width": 4, "layers": 2, "dropout": 0.0}
 #: One value for each option that is not its default.
@@ -26,7 +26,17 @@ OTHER = {
     "layer_norm": False,
     "forget_bias": 2.0,
     "initialization": "uniform",
+    "activation": "relu",
+    "forget_gate": False,
+    "peepholes": True,
+    "coupled": True,
+    "cell_projection": 3,
+    "context": 1,
+    "truncation": 2,
+    "input_noise": 0.6,
 }
+#: What an option needs beside it.
+BESIDE = {"activation": {"cell": "rnn"}, "context": {"cell": "mlp"}, "peepholes": {"initialization": "uniform"}}
 
 
 def build(**options) -> Encoder:
@@ -82,13 +92,19 @@ def test_a_stacked_frame_is_its_neighbours():
     assert frontend.centre == 1.5
 
 
+def numbers(**options) -> tuple[torch.Tensor, torch.Tensor]:
+    """What an encoder gives for a batch, and the gradient at the features."""
+    features = torch.randn(2, 17, 11, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    out = run(build(**options), features)
+    return out.detach(), torch.autograd.grad(out.square().sum(), features)[0]
+
+
 def test_every_option_changes_the_numbers():
     assert set(OTHER) == {field.name for field in fields(EncoderOptions)}
-    features = torch.randn(2, 17, 11)
-    plain = run(build(), features)
     for name, value in OTHER.items():
-        other = run(build(**{name: value}), features)
-        assert other.shape != plain.shape or not torch.allclose(other, plain), name
+        beside = BESIDE.get(name, {})
+        plain, other = numbers(**beside), numbers(**beside, **{name: value})
+        assert any(a.shape != b.shape or not torch.allclose(a, b) for a, b in zip(plain, other)), name
 
 
 @pytest.mark.parametrize(
@@ -107,6 +123,12 @@ def test_every_option_changes_the_numbers():
         ("dropout", 1.0),
         ("dropout", float("nan")),
         ("forget_bias", float("inf")),
+        ("activation", "sigmoid"),
+        ("cell_projection", -1),
+        ("context", -1),
+        ("truncation", -1),
+        ("input_noise", -0.1),
+        ("input_noise", float("nan")),
     ],
 )
 def test_a_wrong_option_is_named(name, value):
@@ -119,7 +141,7 @@ def test_the_gradient_reaches_every_weight(frontend, cell):
     encoder = build(frontend=frontend, cell=cell, projection=5).train()
     run(encoder, torch.randn(2, 17, 11)).square().sum().backward()
     weights = dict(encoder.named_parameters())
-    assert len(weights) >= 16
+    assert len(weights) >= (10 if cell == "mlp" else 16)
     for name, weight in weights.items():
         assert weight.grad is not None, name
         assert weight.grad.abs().sum() > 0, name
@@ -127,17 +149,47 @@ def test_the_gradient_reaches_every_weight(frontend, cell):
 
 def test_start_values():
     layer = build(width=8, forget_bias=1.5).layers[1].back
-    for gate in layer.weight_hh_l0.chunk(4):
+    for gate in layer.weight_rec.chunk(4):
         assert torch.allclose(gate @ gate.T, torch.eye(8), atol=1e-5)
-    assert layer.bias_ih_l0.tolist() == [0.0] * 8 + [1.5] * 8 + [0.0] * 16
-    assert (layer.bias_hh_l0 == 0).all()
+    assert layer.bias.tolist() == [0.0] * 8 + [1.5] * 8 + [0.0] * 16
     uniform = build(width=8, initialization="uniform", forget_bias=0.0).layers[1].back
     for weight in uniform.parameters():
         assert weight.abs().max() <= 0.1
         assert weight.std() > 0.03
-    assert all(
-        (bias == 0).all() for bias in (build(cell="gru").layers[0].ahead.bias_ih_l0, build(cell="rnn").layers[0].back.bias_hh_l0)
-    )
+    assert all((build(cell=cell).layers[0].ahead.bias == 0).all() for cell in ("gru", "rnn"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cell": "gru", "peepholes": True}, "encoder.peepholes=true does not go with encoder.cell=gru: it is for lstm"),
+        ({"cell": "rnn", "forget_gate": False}, "encoder.forget_gate=false does not go with encoder.cell=rnn"),
+        ({"cell": "rnn", "coupled": True}, "encoder.coupled=true does not go with encoder.cell=rnn"),
+        ({"cell": "gru", "cell_projection": 3}, "encoder.cell_projection=3 does not go with encoder.cell=gru"),
+        ({"activation": "relu"}, "encoder.activation=relu does not go with encoder.cell=lstm: it is for rnn and mlp"),
+        ({"context": 2}, "encoder.context=2 does not go with encoder.cell=lstm: it is for mlp"),
+        ({"cell": "mlp", "truncation": 5}, "encoder.truncation=5 does not go with encoder.cell=mlp"),
+        ({"coupled": True, "forget_gate": False}, "encoder.coupled=true does not go with encoder.forget_gate=false"),
+    ],
+)
+def test_switches_that_a_cell_does_not_have_are_refused(options, words):
+    with pytest.raises(UsageError, match=f"^{words}"):
+        EncoderOptions(**options)
+
+
+def test_only_the_first_feed_forward_layer_sees_a_window():
+    encoder = build(cell="mlp", context=2, layers=3)
+    assert [layer.window for layer in encoder.layers] == [(2, 2), (0, 0), (0, 0)]
+
+
+def test_input_noise_only_in_training_and_of_the_given_size():
+    encoder, features = build(input_noise=0.6, frontend="stack", subsampling=1).train(), torch.zeros(4, 500, 11)
+    seen = []
+    encoder.frontend.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    run(encoder, features)
+    run(encoder.eval(), features)
+    assert float(seen[0].std()) == pytest.approx(0.6, rel=0.02)
+    assert torch.equal(seen[1], features)
 
 
 def test_dropout_only_in_training():

@@ -116,6 +116,6 @@ def test_masks_and_speaker_statistics_are_applied():
 def test_parameter_count_by_hand():
     model = build(layers=1, width=5, layer_norm=False, bidirectional=False)
     conv = (2 * 9 + 2) + (2 * 2 * 9 + 2)
-    lstm = 4 * 5 * (2 * 2 + 5 + 2)
+    lstm = 4 * 5 * (2 * 2 + 5 + 1)
     assert model.parameter_count() == conv + lstm + (5 * 6 + 6)
     assert {field.name for field in fields(ModelOptions)} == {"features", "normalize", "encoder"}

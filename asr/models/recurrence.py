@@ -1,0 +1,316 @@
+"""Recurrent layers on a CPU, forward and back through time written out: few large matrix products and compiled loops between.
+
+The valid frames of a batch become the rows of one matrix, step by step, longest utterance first, so padding costs nothing: the
+products with the inputs are one product per direction, each step multiplies only the rows that are still running, and the
+gradient of each weight is one product over all steps. The two directions run side by side, each on half of the threads.
+Computes in float32, float64 (for tests) or bfloat16, whichever x has; equal to `asr.models.cells.Cell.unroll`.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from asr.models.cells import Cell, CellOptions
+
+
+class Step(NamedTuple):
+    """One time step: rows `row` .. `row + rows`, of which the first `carried` go on from the rows at `previous`."""
+
+    row: int
+    rows: int
+    previous: int
+    carried: int
+
+
+class Plan(NamedTuple):
+    """How a batch of given lengths becomes R rows. Row R holds a state of zero, or rows from R on the B states to start from."""
+
+    #: (R,) row -> frame in the flattened (B * T) batch.
+    frames: Tensor
+    #: (B,) utterances, longest first; empty ones last.
+    order: Tensor
+    #: (B,) utterance -> row of its last frame in the forward direction; of its start where it has none.
+    last: Tensor
+    #: For each direction its steps in the order of reading.
+    steps: tuple[list[Step], list[Step]]
+    #: For each direction (R,) row -> row of the step before, R where there is none.
+    before: tuple[Tensor, Tensor]
+
+
+@lru_cache(maxsize=16)
+def make_plan(lengths: tuple[int, ...], frames: int, started: bool = False) -> Plan:
+    """Rows for utterances of these lengths in a batch padded to `frames`; `started`: the forward direction starts from states."""
+    sizes = np.array(lengths)
+    order = np.argsort(-sizes, kind="stable")
+    running = (sizes[order] > np.arange(max(lengths))[:, None]).sum(axis=1)
+    starts = np.concatenate([[0], np.cumsum(running)])
+    rows = np.concatenate([order[:count] * frames + t for t, count in enumerate(running)] or [np.zeros(0, int)])
+    steps, before = [], []
+    for times in (range(len(running)), reversed(range(len(running)))):
+        own: list[Step] = []
+        came = np.full(len(rows), len(rows))
+        for t in times:
+            row, count = int(starts[t]), int(running[t])
+            previous, carried = (own[-1].row, min(count, own[-1].rows)) if own else (len(rows), count if started else 0)
+            own.append(Step(row, count, previous, carried))
+            came[row : row + carried] = np.arange(previous, previous + carried)
+        steps.append(own)
+        before.append(torch.from_numpy(came))
+    place = np.argsort(order)  # utterance -> its place among the rows of a step
+    last = np.where(sizes > 0, starts[np.maximum(sizes - 1, 0)] + place, len(rows) + (place if started else 0))
+    return Plan(
+        torch.from_numpy(rows), torch.from_numpy(order), torch.from_numpy(last), (steps[0], steps[1]), (before[0], before[1])
+    )
+
+
+class Weights(NamedTuple):
+    """One direction's weights: matrices in the precision of x, vectors as they are stored."""
+
+    w_in: Tensor
+    w_rec: Tensor
+    bias: Tensor
+    extra: Tensor | None
+    w_proj: Tensor | None
+
+
+class Saved(NamedTuple):
+    """What the backward pass of one direction needs; states and outputs have further rows for where utterances start."""
+
+    gates: Tensor
+    states: Tensor
+    hidden: Tensor
+    out: Tensor
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    """The memory of a tensor; bfloat16 as uint16."""
+    return tensor.view(torch.int16).numpy().view(np.uint16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+class _Layer(torch.autograd.Function):
+    """x (B, T, D) -> outputs (B, T, P) or (B, T, 2P), and of the forward direction the last outputs (B, P) and states (B, H)."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, plan: Plan, options: CellOptions, out: Tensor | None, state: Tensor | None, *weights):
+        batch, frames, size = x.shape
+        rows = x.reshape(-1, size).index_select(0, plan.frames)
+        ways = [Weights(*weights[first : first + 5]) for first in range(0, len(weights), 5)]
+        starts = (None, None) if out is None or state is None else (out[plan.order], state[plan.order])
+        done = _side_by_side([lambda d=d: _forward(options, rows, plan.steps[d], ways[d], *starts) for d in range(len(ways))])
+        ctx.plan, ctx.options, ctx.shape, ctx.started = plan, options, x.shape, out is not None
+        ctx.save_for_backward(rows, *weights, *(tensor for saved in done for tensor in saved))
+        ctx.set_materialize_grads(False)
+        every = torch.cat([saved.out[: len(rows)] for saved in done], dim=1)
+        padded = x.new_zeros(batch * frames, every.shape[1]).index_copy_(0, plan.frames, every).view(batch, frames, -1)
+        states = done[0].states.index_select(0, plan.last) if options.cell == "lstm" else x.new_zeros(batch, 0)
+        return padded, done[0].out.index_select(0, plan.last), states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor | None, grad_out: Tensor | None, grad_state: Tensor | None):
+        rows, *tensors = ctx.saved_tensors
+        plan, ways = ctx.plan, range(len(tensors) // 9)
+        weights = [Weights(*tensors[5 * d : 5 * d + 5]) for d in ways]
+        saved = [Saved(*tensors[5 * len(ways) + 4 * d : 5 * len(ways) + 4 * d + 4]) for d in ways]
+        if grad is None:
+            grad = rows.new_zeros(*ctx.shape[:2], sum(one.out.shape[1] for one in saved))
+        above = grad.reshape(-1, grad.shape[2]).to(rows.dtype).index_select(0, plan.frames).chunk(len(ways), dim=1)
+        ends: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * 2
+        ends[0] = (
+            None if grad_out is None else grad_out[plan.order],
+            None if grad_state is None else grad_state[plan.order],
+        )
+        wanted = ctx.needs_input_grad[0]
+        done = _side_by_side(
+            [
+                lambda d=d: _backward(ctx.options, rows, plan, d, weights[d], saved[d], above[d].contiguous(), ends[d], wanted)
+                for d in ways
+            ]
+        )
+        grad_x = None
+        if wanted:
+            total = done[0][0] if len(done) == 1 else done[0][0].add_(done[1][0])
+            grad_x = total.new_zeros(ctx.shape).view(-1, ctx.shape[2]).index_copy_(0, plan.frames, total).view(ctx.shape)
+        begun: tuple[Tensor | None, Tensor | None] = (None, None)
+        if ctx.started:
+            place = torch.argsort(plan.order)
+            begun = (done[0][1][place], done[0][2][place])
+        return grad_x, None, None, *begun, *(tensor for result in done for tensor in result[3:])
+
+
+def _forward(options: CellOptions, x: Tensor, steps: list[Step], w: Weights, out: Tensor | None, state: Tensor | None) -> Saved:
+    """One direction over rows x (R, D), from outputs (B, P) and states (B, H) in the order of the rows, or from zero."""
+    from asr.models import cell_kernels as kernels
+
+    width, count = options.width, len(x)
+    gates = torch.addmm(w.bias.to(x.dtype), x, w.w_in.t())
+    begin = 1 if out is None else len(out)
+    hidden = x.new_empty(count + begin, width)
+    outputs = hidden if w.w_proj is None else x.new_empty(count + begin, len(w.w_proj))
+    states = torch.empty(count + begin, width if options.cell == "lstm" else 0, dtype=_wide(x.dtype))
+    outputs[count:] = 0.0 if out is None else out
+    states[count:] = 0.0 if state is None else state[:, : states.shape[1]]
+    transposed = w.w_rec.t().contiguous()
+    inner = x.new_empty(count if options.cell == "gru" else 0, width)
+    scratch = x.new_empty(max((step.rows for step in steps), default=0) if options.cell == "gru" else 0, 3 * width)
+    peephole = _numpy(_peephole(options, w, states))
+    arrays = [_numpy(tensor) for tensor in (gates, states, hidden, inner, scratch)]
+    for step in steps:
+        row, rows, previous, carried = step
+        if options.cell == "gru":
+            scratch[:rows] = 0.0
+            torch.mm(outputs[previous : previous + carried], transposed, out=scratch[:carried])
+            scratch[:rows, 2 * width :] += w.extra
+            kernels.gru_forward(arrays[0], arrays[4], arrays[3], arrays[2], *step, count)
+            continue
+        if carried:
+            gates[row : row + carried].addmm_(outputs[previous : previous + carried], transposed)
+        if options.cell == "rnn":
+            kernels.rnn_forward(arrays[0], arrays[2], row, rows, options.activation == "relu")
+        else:
+            kernels.lstm_forward(arrays[0], peephole, arrays[1], arrays[2], *step, count, options.coupled)
+        if w.w_proj is not None:
+            torch.mm(hidden[row : row + rows], w.w_proj.t(), out=outputs[row : row + rows])
+    return Saved(inner if options.cell == "rnn" else gates, inner if options.cell == "gru" else states, hidden, outputs)
+
+
+def _peephole(options: CellOptions, w: Weights, states: Tensor) -> Tensor:
+    if options.peepholes:
+        assert w.extra is not None
+        return w.extra.detach().to(states.dtype).contiguous()
+    return states.new_zeros(len(options.gates) - 1, options.width)
+
+
+def _backward(
+    options: CellOptions,
+    x: Tensor,
+    plan: Plan,
+    way: int,
+    w: Weights,
+    saved: Saved,
+    above: Tensor,
+    ends: tuple[Tensor | None, Tensor | None],
+    wanted: bool,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the rows (if wanted), of the starting outputs and states, and of the five weights."""
+    from asr.models import cell_kernels as kernels
+
+    width, count, steps = options.width, len(x), plan.steps[way]
+    gru, size = options.cell == "gru", len(plan.order)
+    # Not in place of the activations: a graph may be walked twice.
+    sums = x.new_empty(count, (4 if gru else len(options.gates)) * width)
+    recurrent, entering = (sums[:, : 3 * width], sums[:, width:]) if gru else (sums, sums)
+    w_rec = torch.cat([w.w_rec[2 * width :], w.w_rec[: 2 * width]]) if gru else w.w_rec  # q, r, z as in sums
+    grad_out = x.new_zeros(size, saved.out.shape[1])
+    grad_cell = saved.states.new_zeros(size, width if options.cell == "lstm" else 0)
+    if ends[0] is not None:
+        grad_out += ends[0]
+    if ends[1] is not None and options.cell == "lstm":
+        grad_cell += ends[1]
+    grad_hidden = grad_out if w.w_proj is None else x.new_empty(size, width)
+    peephole = _peephole(options, w, saved.states)
+    grad_peephole = torch.zeros_like(peephole) if options.peepholes else peephole[:0]
+    from_above = above if w.w_proj is None else x.new_zeros(1, width)
+    tensors = (saved.gates, peephole, saved.states, sums, from_above, grad_hidden, grad_cell, grad_peephole, saved.hidden)
+    gates, peep, states, sums_, up, later, cell, grad_peep, hidden = (_numpy(tensor) for tensor in tensors)
+    for number, step in reversed(list(enumerate(steps))):
+        row, rows, _, carried = step
+        if w.w_proj is not None:
+            above[row : row + rows] += grad_out[:rows]  # now all of the gradient of these outputs
+            torch.mm(above[row : row + rows], w.w_proj, out=grad_hidden[:rows])
+        if gru:
+            kernels.gru_backward(gates, states, hidden, sums_, up, later, *step, count)
+        elif options.cell == "rnn":
+            kernels.rnn_backward(hidden, sums_, up, later, row, rows, options.activation == "relu")
+        else:
+            kernels.lstm_backward(gates, peep, states, sums_, up, later, cell, grad_peep, *step, count, options.coupled)
+        # Cut between frames t - 1 and t where t is a multiple of the truncation, whichever way one reads.
+        edge = len(steps) - number if way else number
+        if options.truncation and number and edge % options.truncation == 0:
+            grad_out[:rows] = 0.0
+            grad_cell[:rows] = 0.0
+        elif gru:
+            grad_out[:carried].addmm_(recurrent[row : row + carried], w_rec)
+        elif carried:
+            torch.mm(sums[row : row + carried], w_rec, out=grad_out[:carried])
+    came = saved.out.index_select(0, plan.before[way])
+    grad_rec = recurrent.t() @ came
+    if gru:
+        grad_rec = torch.cat([grad_rec[width:], grad_rec[:width]])
+    wide = grad_cell.dtype
+    extra = None
+    if w.extra is not None:
+        extra = sums[:, :width].sum(dim=0, dtype=wide) if gru else grad_peephole
+    grad_proj = None if w.w_proj is None else above.t() @ saved.hidden[:count]
+    return (
+        entering @ w.w_in if wanted else None,
+        grad_out,
+        grad_cell,
+        entering.t() @ x,
+        grad_rec,
+        entering.sum(dim=0, dtype=wide),
+        extra,
+        grad_proj,
+    )
+
+
+_POOLS: dict[int, ThreadPoolExecutor] = {}
+
+
+def _side_by_side(jobs: list[Callable[[], Any]]) -> list[Any]:
+    """Run one or two jobs, two of them at once on half of the threads each, without recording a graph."""
+    threads = torch.get_num_threads()
+    if len(jobs) == 1 or threads == 1:
+        with torch.no_grad():
+            return [job() for job in jobs]
+    pool = _POOLS.get(os.getpid())
+    if pool is None:  # a forked process has none of its parent's threads
+        pool = _POOLS[os.getpid()] = ThreadPoolExecutor(1, thread_name_prefix="lstm-direction")
+
+    def beside() -> Any:
+        torch.set_num_threads(threads // 2)
+        with torch.no_grad():
+            return jobs[1]()
+
+    torch.set_num_threads(threads - threads // 2)
+    try:
+        second = pool.submit(beside)
+        with torch.no_grad():
+            first = jobs[0]()
+        return [first, second.result()]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def run_layer(
+    x: Tensor, lengths: Tensor, directions: list[Cell], state: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """x (B, T, D), lengths (B,) -> outputs (B, T, P), or (B, T, 2P) with a second cell that reads backwards; padding is zero.
+
+    `state`, for one direction only, holds outputs (B, P) and cell states (B, H) to start from; the second result holds those
+    after each utterance's last frame.
+    """
+    sizes = tuple(lengths.tolist())
+    weights: list[Tensor | None] = []
+    for cell in directions:
+        extra = cell.bias_rec if cell.bias_rec is not None else cell.peephole
+        matrices = [
+            None if matrix is None else matrix.to(x.dtype) for matrix in (cell.weight_in, cell.weight_rec, cell.weight_proj)
+        ]
+        weights += [*matrices[:2], cell.bias, extra, matrices[2]]
+    plan = make_plan(sizes, x.shape[1], state is not None)
+    options = directions[0].options
+    held = None if state is None else state[1] if options.cell == "lstm" else state[1][:, :0]
+    out, last, cells = _Layer.apply(x, plan, options, None if state is None else state[0], held, *weights)
+    return out, (last, cells if options.cell == "lstm" or state is None else state[1])
