@@ -116,22 +116,33 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 def _replace(target: str, folder: str, content: bytes) -> None:
     temporary = os.path.join(folder, f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
+        write_flushed(temporary, content)
         os.replace(temporary, target)
     except BaseException:
         if os.path.lexists(temporary):
             os.remove(temporary)
         raise
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    flush_to_disk(folder)
+
+
+def write_flushed(path: str | os.PathLike[str], data: bytes) -> str:
+    """Write a new file so that it is on the disk when this returns, not only in memory; returns the sha256 of its bytes."""
+    with open(path, "xb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    return hashlib.sha256(data).hexdigest()
+
+
+def flush_to_disk(path: str | os.PathLike[str]) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; folders are skipped where the system cannot flush them."""
+    if os.path.isdir(path) and not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_fault(path: str | os.PathLike[str], error: OSError, needed: int) -> ResourceError:

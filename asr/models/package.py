@@ -22,7 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from asr import __version__
-from asr.data.files import open_regular, show_path, write_reason
+from asr.data.files import file_sha256, flush_to_disk, open_regular, show_path, write_flushed, write_reason
 from asr.errors import AsrError, DataError, ModelError, ResourceError, UsageError
 from asr.models.model import ModelOptions, SpeechModel
 from asr.text.tokenizer import Tokenizer, TokenOptions
@@ -77,13 +77,15 @@ def save_model(folder: str | Path, model: SpeechModel, tokenizer: Tokenizer, *, 
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        _write(partial / FILES[0], save(weights))
-        _write(partial / FILES[1], json.dumps(config, indent=1, ensure_ascii=False).encode())
+        sums = {
+            FILES[0]: write_flushed(partial / FILES[0], save(weights)),
+            FILES[1]: write_flushed(partial / FILES[1], json.dumps(config, indent=1, ensure_ascii=False).encode()),
+        }
         tokenizer.save(partial / FILES[2])
-        _flush(partial / FILES[2])
-        sums = {name: hashlib.sha256((partial / name).read_bytes()).hexdigest() for name in FILES}
-        _write(partial / CHECKSUMS, json.dumps({"sha256": sums}, indent=1).encode())
-        _flush(partial)
+        flush_to_disk(partial / FILES[2])
+        sums[FILES[2]] = file_sha256(partial / FILES[2])
+        write_flushed(partial / CHECKSUMS, json.dumps({"sha256": sums}, indent=1).encode())
+        flush_to_disk(partial)
         _swap(partial, folder)
     except OSError as fault:
         reason = write_reason(folder, fault, sum(tensor.nbytes for tensor in weights.values()))
@@ -164,21 +166,6 @@ def _find(path: Path) -> Path:
 # --- writing
 
 
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _leftovers(folder: Path, kind: str) -> Iterator[Path]:
     """Folders that a killed save left beside `folder`: tmp (half written) or old (complete, set aside)."""
     if folder.parent.is_dir():
@@ -207,7 +194,7 @@ def _swap(partial: Path, folder: Path) -> None:
         if old.exists():
             os.rename(old, folder)
         raise
-    _flush(folder.parent)
+    flush_to_disk(folder.parent)
     for kind in ("old", "tmp"):
         for leftover in _leftovers(folder, kind):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from asr.data.files import write_reason
+from asr.data.files import flush_to_disk, write_flushed, write_reason
 from asr.errors import ModelError, ResourceError, UsageError
 
 FORMAT = 1
@@ -44,22 +44,6 @@ def locked(run_dir: Path) -> Iterator[None]:
         handle.write(f"process {os.getpid()} on {os.uname().nodename}")
         handle.flush()
         yield
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: Path, data: bytes) -> str:
-    with open(path, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    return hashlib.sha256(data).hexdigest()
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -91,16 +75,16 @@ def save_checkpoint(run_dir: Path, step: int, tensors: dict[str, dict[str, Tenso
         sums = {}
         for name in TENSOR_FILES:
             plain = {key: value.detach().cpu().contiguous() for key, value in tensors[name].items()}
-            sums[f"{name}.safetensors"] = _write(partial / f"{name}.safetensors", save(plain))
-        sums["state.json"] = _write(
+            sums[f"{name}.safetensors"] = write_flushed(partial / f"{name}.safetensors", save(plain))
+        sums["state.json"] = write_flushed(
             partial / "state.json", json.dumps({"format": FORMAT, "step": step, **state}, indent=1).encode()
         )
-        _write(partial / "checksums.json", json.dumps(sums, indent=1).encode())
-        _flush(partial)
+        write_flushed(partial / "checksums.json", json.dumps(sums, indent=1).encode())
+        flush_to_disk(partial)
         if final.exists():
             shutil.rmtree(final)
         os.rename(partial, final)
-        _flush(folder)
+        flush_to_disk(folder)
     except OSError as fault:
         shutil.rmtree(partial, ignore_errors=True)
         reason = write_reason(final, fault, size)
