@@ -236,7 +236,8 @@ class Encoder(nn.Module):
         """Feature frames T -> encoder frames T', as `forward` gives them."""
         return -(-frames // self.subsampling)
 
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, lengths: Tensor, *, outputs: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """As the class says; the outputs of each layer, before dropout, are added to `outputs` where it is given."""
         out_lengths = -(-lengths // self.subsampling)
         if features.shape[0] * features.shape[1] == 0:
             return features.new_zeros(features.shape[0], features.shape[1], self.output_size), out_lengths
@@ -247,6 +248,8 @@ class Encoder(nn.Module):
             x = self.projection(self.frontend(features, lengths))
             for norm, layer in zip(self.norms, self.layers):
                 x = layer(self.dropout(norm(x)), out_lengths)
+                if outputs is not None:
+                    outputs.append(x)
             return self.dropout(x), out_lengths
 
 

@@ -24,6 +24,8 @@ class Emissions:
     frame_shift_s: float
     #: Centre of emission frame 0, s from the start of the recording.
     first_frame_s: float
+    #: The same from the outputs of a middle layer, where that was asked for.
+    middle: Tensor | None = None
 
 
 @dataclass
@@ -65,20 +67,28 @@ class SpeechModel(nn.Module):
         *,
         cmvn: Tensor | None = None,
         spec_augment: Callable[[Tensor, Tensor], Tensor] | None = None,
+        middle_layer: int = 0,
     ) -> Emissions:
         """Waveforms (B, N) float32 in [-1, 1] with lengths (B,) in samples -> Emissions.
 
         `cmvn` (B, 2, D) are mean and standard deviation per speaker; `spec_augment(features, lengths)` masks normalised
-        features and is given in training only. Under autocast the encoder runs in the lower precision, features and
-        log-probabilities stay float32.
+        features and is given in training only; `middle_layer`, counted from 1, asks for `Emissions.middle` too. Under autocast
+        the encoder runs in the lower precision, features and log-probabilities stay float32.
         """
         features, frames = self.features(waveforms, lengths)
         features = self.normalizer(features, frames, cmvn)
         if spec_augment is not None:
             features = spec_augment(features, frames)
-        hidden, frames = self.encoder(features, frames)
+        outputs: list[Tensor] = []
+        hidden, frames = self.encoder(features, frames, outputs=outputs)
         shift = self.features.frame_shift_s
-        return Emissions(self.head(hidden), frames, shift * self.encoder.subsampling, shift * self.encoder.centre_frames)
+        return Emissions(
+            self.head(hidden),
+            frames,
+            shift * self.encoder.subsampling,
+            shift * self.encoder.centre_frames,
+            self.head(self.encoder.dropout(outputs[middle_layer - 1])) if middle_layer else None,
+        )
 
     def emission_length(self, num_samples: int) -> int:
         """Samples N -> emission frames T', exactly the length `forward` gives."""

@@ -1,7 +1,6 @@
 """The training loop: one epoch after another until the schedule, patience or a signal ends it; resumable at every checkpoint."""
 
 import math
-import shlex
 import time
 import warnings
 from dataclasses import asdict
@@ -17,17 +16,19 @@ from asr.data.audio import AudioWarning
 from asr.data.files import remove_leftovers
 from asr.data.manifest import manifest_sha256
 from asr.errors import ModelError, ResourceError, UsageError
-from asr.features.augment import SpecAugment, utterance_seed
-from asr.models.ctc import check_targets, ctc_loss
+from asr.features.augment import utterance_seed
 from asr.models.device import autocast_for, choose_device, choose_precision, low_precision_pays
 from asr.models.model import SpeechModel
 from asr.models.package import load_model, save_model
 from asr.training import metrics
 from asr.training.checkpoint import differing_keys, flatten_optimizer, load_newest, locked, restore_optimizer, save_checkpoint
 from asr.training.diagnosis import diagnose
+from asr.training.noise import WeightNoise
+from asr.training.objective import Objective
 from asr.training.optim import LastAverage, NoAverage, RunningAverage, WeightAverage, build_optimizer, learning_rate
 from asr.training.options import FREE_ON_RESUME, TrainConfig
 from asr.training.preparation import check_data, fit_normalizer, manifest_path, speaker_statistics, usable_parts
+from asr.training.progress import end_text, epoch_line, epoch_text
 from asr.training.terminal import StopAsked, say
 from asr.training.validate import Validation, validate, weights_swapped
 from asr.training.warmstart import copy_matching
@@ -66,6 +67,7 @@ class Training:
             f"{len(self.valid_part.utterances)} ({hours['valid']:.2f} h) to validate, {len(self.tokenizer)} symbols with blank"
         )
         self.model = model
+        self.unit = "phone" if self.tokenizer.options.unit == "phones" else "character"
         self.make_loaders(model)
         if start is not None:
             say(copy_matching(start.model, model, self.tokenizer, start.tokenizer))
@@ -77,6 +79,8 @@ class Training:
         if self.precision == torch.bfloat16 and not low_precision_pays(self.device.type):
             say("bfloat16 is slower than float32 on this processor: the encoder computes in float32")
         self.optimizer = build_optimizer(self.model, config.optim)
+        self.objective = Objective(config.objective, layers=config.encoder.layers, blocks=config.features.deltas + 1)
+        self.noise = WeightNoise(self.model, sigma=config.training.weight_noise, seed=config.seed)
         self.average: WeightAverage = {
             "running": lambda: RunningAverage(self.model, config.training.average_decay),
             "last": lambda: LastAverage(self.model, config.training.average_last),
@@ -111,17 +115,6 @@ class Training:
 
     # --- steps
 
-    def loss_of(self, batch: Batch) -> torch.Tensor:
-        spec = SpecAugment(self.config.augment.at_epoch(self.epoch), blocks=self.config.features.deltas + 1)
-
-        def masks(features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-            return spec(features, lengths, batch.seeds)
-
-        with self.autocast():
-            emissions = self.model(batch.waveforms, batch.waveform_lengths, cmvn=batch.cmvn, spec_augment=masks)
-        check_targets(batch.tokens, batch.token_lengths, emissions.lengths, len(self.tokenizer), batch.ids)
-        return ctc_loss(emissions.log_probs, emissions.lengths, batch.tokens, batch.token_lengths)
-
     def train_step(self, batch: Batch, progress: float) -> float:
         """One update; returns the learning rate. A gradient that is not finite is skipped, counted and named."""
         self.model.train()
@@ -129,9 +122,10 @@ class Training:
         rate = learning_rate(self.step, progress, self.config.optim)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses = self.loss_of(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        losses.mean().backward()
+        with self.noise.added(self.step):
+            losses = self.objective.losses(self.model, batch, self.config.augment.at_epoch(self.epoch), self.autocast)
+            losses.mean().backward()
         limit = self.config.optim.clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         self.step += 1
@@ -212,42 +206,24 @@ class Training:
         self.epoch_loss = self.epoch_tokens = 0.0
 
     def report(self, result: Validation, train_s: float, valid_s: float) -> None:
-        name = "phone" if self.tokenizer.options.unit == "phones" else "character"
-        error = result.symbols.error_rate
-        line = {
-            "step": self.step,
-            "epoch": self.epoch,
-            "train_loss": self.epoch_loss / max(1.0, self.epoch_tokens),
-            "valid_loss": result.loss,
-            "error_rate": error if error is not None else math.inf,
-            f"valid_{name}_error_rate": error,
-            "blank_fraction": result.blank_fraction,
-            "learning_rate": self.last_rate,
-            "train_s": round(train_s, 2),
-            "valid_s": round(valid_s, 2),
-            "audio_s_per_s": round(self.epoch_audio_s / max(train_s, 1e-9), 1),
-        }
-        if result.words is not None:
-            line["valid_word_error_rate"] = result.words.error_rate
-        # among equal error rates, frequent on small validation sets, the lower loss decides
-        standing = (line["error_rate"], line["valid_loss"])
-        better = self.best is None or standing < (self.best["error_rate"], self.best["valid_loss"])
+        training = self.config.training
+        line = epoch_line(
+            result,
+            unit=self.unit,
+            step=self.step,
+            epoch=self.epoch,
+            train_loss=self.epoch_loss / max(1.0, self.epoch_tokens),
+            learning_rate=self.last_rate,
+            train_s=round(train_s, 2),
+            valid_s=round(valid_s, 2),
+            audio_s_per_s=round(self.epoch_audio_s / max(train_s, 1e-9), 1),
+        )
+        best_by = training.best_by
+        better = self.best is None or metrics.standing(line, best_by) < metrics.standing(self.best, best_by)
         if better:
             self.best = {key: line[key] for key in ("epoch", "step", "error_rate", "valid_loss")}
             save_model(self.run_dir / "model", self.model, self.tokenizer, notes=self.notes(line))
-        words = (
-            f", WER {100 * result.words.error_rate:.1f} %"
-            if result.words is not None and result.words.error_rate is not None
-            else ""
-        )
-        short = "PER" if name == "phone" else "CER"
-        say(
-            f"epoch {self.epoch:3d}/{self.config.training.epochs}  loss {line['train_loss']:.3f}  valid loss {result.loss:.3f}  "
-            f"{short} {100 * line['error_rate']:.1f} %{words}  {train_s:.0f}+{valid_s:.0f} s  "
-            f"{line['audio_s_per_s']:.0f} s audio/s{'  *best' if better else ''}"
-        )
-        for reference, hypothesis in result.examples:
-            say(f"    ref: {reference}\n    hyp: {hypothesis}")
+        say(epoch_text(line, result, unit=self.unit, epochs=training.epochs, better=better))
         if advice := diagnose(self.epoch, result, utterances=len(self.valid_part.utterances)):
             say(f"    note: {advice}")
         path = self.run_dir / "metrics.jsonl"
@@ -256,6 +232,7 @@ class Training:
             metrics.read_metrics(path),
             self.run_dir / "curves.png",
             title=f"{self.run_dir.name}: {len(self.train_part.utterances)} training utterances",
+            best_by=best_by,
         )
 
     def notes(self, line: dict[str, Any]) -> dict[str, Any]:
@@ -330,26 +307,10 @@ class Training:
                 self.checkpoint(finished=done)
                 if stop.signal and not done:
                     return 128 + stop.signal
-        self.say_end()
-        return 0
-
-    def say_end(self) -> None:
-        config, best = self.config, self.best
-        assert best is not None
+        assert self.best is not None
         minutes = (self.seconds_before + time.monotonic() - self.started) / 60
-        unit = "phone" if self.tokenizer.options.unit == "phones" else "word"
-        if self.bad_steps:
-            say(
-                f"{len(self.bad_steps)} steps were skipped because their gradient was not finite: {'; '.join(self.bad_steps[:5])}"
-            )
-        say(f"done in {minutes:.1f} minutes; best validation error {100 * best['error_rate']:.1f} % after epoch {best['epoch']}")
-        say(f"model: {self.run_dir}/model    curves: {self.run_dir}/curves.png    metrics: {self.run_dir}/metrics.jsonl")
-        tests = [name for name in ("dev.jsonl", "test.jsonl") if (Path(config.data.dir) / name).exists()]
-        manifest = Path(config.data.dir) / (tests[0] if tests else config.data.valid)
-        hyp = self.run_dir / f"{manifest.stem}.hyp.jsonl"
-        decode = ["asr-decode", f"model={self.run_dir}", f"manifest={manifest}", f"out={hyp}"]
-        score = ["asr-score", f"ref={manifest}", f"hyp={hyp}", f"unit={unit}", f"out={self.run_dir / f'score_{manifest.stem}'}"]
-        say(f"next:\n  {shlex.join(decode)}\n  {shlex.join(score)}")
+        say(end_text(self.config, self.best, minutes=minutes, bad_steps=self.bad_steps, unit=self.unit))
+        return 0
 
 
 def train(config: TrainConfig) -> int:

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,20 @@ def append(path: Path, line: dict[str, Any]) -> None:
         raise write_fault(path, fault, len(text)) from None
 
 
-def draw_curves(lines: list[dict[str, Any]], path: Path, *, title: str) -> None:
-    """Training and validation loss, validation error, and learning rate against the epoch, as one PNG."""
+def standing(line: Mapping[str, Any], best_by: str) -> tuple[float, float]:
+    """What makes one epoch better than another: the smaller the better, the second number between equals.
+
+    Equal error rates are frequent on small validation sets: there the loss decides.
+    """
+    error, loss = line["error_rate"], line["valid_loss"]
+    return (loss, error) if best_by == "loss" else (error, loss)
+
+
+def draw_curves(lines: list[dict[str, Any]], path: Path, *, title: str, best_by: str = "error") -> None:
+    """Training and validation loss, validation error, and learning rate against the epoch, as one PNG.
+
+    best_by: the epoch marked as best is that of the lowest validation error or loss.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -62,7 +75,7 @@ def draw_curves(lines: list[dict[str, Any]], path: Path, *, title: str) -> None:
         if key in lines[-1]:
             values = [100 * line[key] if line.get(key) is not None else math.nan for line in lines]
             right.plot(epochs, values, color=colour, marker=marker, markersize=3, label=f"{label}, validation")
-    best = min(lines, key=lambda line: (line["error_rate"], line["valid_loss"]))
+    best = min(lines, key=lambda line: standing(line, best_by))
     right.axvline(
         best["epoch"], color="0.5", linestyle=":", label=f"best: epoch {best['epoch']}, {100 * best['error_rate']:.1f} %"
     )

@@ -1,5 +1,6 @@
 """All options of a training in one tree; `asr-train KEY=VALUE` sets any of them."""
 
+import math
 from dataclasses import dataclass, field
 
 from asr.batches.order import BatchOptions
@@ -10,11 +11,13 @@ from asr.features.filterbank import FeatureOptions
 from asr.features.normalize import NormalizeOptions
 from asr.models.encoder import EncoderOptions
 from asr.text.tokenizer import TokenOptions
+from asr.training.objective import ObjectiveOptions
 from asr.training.optim import OptimOptions
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
 AVERAGES = ("running", "last", "none")
+BEST_BY = ("error", "loss")
 
 
 @dataclass
@@ -31,7 +34,7 @@ class DataOptions(CheckOptions):
 class TrainingOptions:
     #: passes over the training data; the learning-rate schedule ends with the last one
     epochs: int = 30
-    #: stop after this many epochs without a lower validation error (0 = never)
+    #: stop after this many epochs without a better validation, by best_by (0 = never)
     patience: int = 0
     #: weights that are validated and kept: running (exponential average) | last (mean of the last epochs') | none
     average: str = "running"
@@ -39,6 +42,10 @@ class TrainingOptions:
     average_decay: float = 0.999
     #: epochs in the mean with average=last
     average_last: int = 5
+    #: what the kept weights, and with patience the end, are chosen by on the validation data: error (rate) | loss
+    best_by: str = "error"
+    #: sigma of Gaussian noise added to every trained weight while the gradient of a batch is taken (0 = none)
+    weight_noise: float = 0.0
     #: auto | float32 | bfloat16 (autocast of the encoder; auto takes bfloat16 where the device has it)
     precision: str = "auto"
     #: CPU threads (0 = all)
@@ -63,6 +70,10 @@ class TrainingOptions:
             raise UsageError(f"training.average must be one of {', '.join(AVERAGES)}, got '{self.average}'")
         if not 0 <= self.average_decay < 1:
             raise UsageError(f"training.average_decay must lie in [0, 1), got {self.average_decay}")
+        if self.best_by not in BEST_BY:
+            raise UsageError(f"training.best_by must be one of {', '.join(BEST_BY)}, got '{self.best_by}'")
+        if not 0 <= self.weight_noise < math.inf:
+            raise UsageError(f"training.weight_noise must not be negative, got {self.weight_noise}")
         if self.precision not in PRECISIONS:
             raise UsageError(f"training.precision must be one of {', '.join(PRECISIONS)}, got '{self.precision}'")
         if not self.checkpoint_minutes > 0:
@@ -86,6 +97,7 @@ class TrainConfig:
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     batches: BatchOptions = field(default_factory=BatchOptions)
+    objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
 
@@ -94,6 +106,7 @@ class TrainConfig:
             raise UsageError(f"device must be one of {', '.join(DEVICES)}, got '{self.device}'")
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"seed must lie in 0 .. {2**31 - 1}, got {self.seed}")
+        self.objective.layer(self.encoder.layers)
 
 
 #: keys that may differ when a run is resumed: they change where or how fast it runs, not what it computes

@@ -19,6 +19,7 @@ from asr.errors import DataError, ModelError, UsageError
 from asr.features.augment import AugmentOptions
 from asr.features.normalize import NormalizeOptions
 from asr.models.package import load_model
+from asr.scoring.edits import EditCounts
 from asr.text.tokenizer import TokenOptions
 from asr.training import loop
 from asr.training.checkpoint import load_newest
@@ -87,7 +88,11 @@ def test_stopped_and_resumed_equals_straight(config, tmp_path, monkeypatch, aver
     training = replace(config.training, average=average, average_last=2)
     straight = replace(config, training=training, augment=AUGMENTED, run_dir=str(tmp_path / "straight"))
     assert train(straight) == 0
-    stopped = replace(straight, run_dir=str(tmp_path / "stopped"))
+    stop_and_resume(replace(straight, run_dir=str(tmp_path / "stopped")), stop_at, monkeypatch)
+    same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+def stop_and_resume(config: TrainConfig, stop_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Training.train_step
 
     def stopping(self, batch, progress):
@@ -98,10 +103,52 @@ def test_stopped_and_resumed_equals_straight(config, tmp_path, monkeypatch, aver
 
     with monkeypatch.context() as patched:
         patched.setattr(Training, "train_step", stopping)
-        assert train(stopped) == 143
-    assert load_newest(tmp_path / "stopped")[0]["step"] == stop_at
-    assert train(stopped) == 0
+        assert train(config) == 143
+    assert load_newest(Path(config.run_dir))[0]["step"] == stop_at
+    assert train(config) == 0
+
+
+@pytest.mark.parametrize("stop_at", [2, 9])
+def test_the_phase_with_weight_noise_resumes_to_the_same_bytes(config, tmp_path, monkeypatch, stop_at):
+    """Graves 2013: SGD with momentum and a constant rate; first to the lowest loss, then from there with noise."""
+    optim = replace(config.optim, optimizer="sgd", schedule="constant", learning_rate=1e-2, warmup_steps=0, weight_decay=0.0)
+    training = replace(config.training, average="none", best_by="loss")
+    assert train(replace(config, optim=optim, training=training)) == 0
+    noisy = replace(config, optim=optim, training=replace(training, best_by="error", weight_noise=0.075), init=config.run_dir)
+    assert train(replace(noisy, run_dir=str(tmp_path / "straight"))) == 0
+    stop_and_resume(replace(noisy, run_dir=str(tmp_path / "stopped")), stop_at, monkeypatch)
     same_run(tmp_path / "straight", tmp_path / "stopped")
+    clean = replace(noisy, training=training, run_dir=str(tmp_path / "clean"))
+    assert train(clean) == 0
+    assert timeless(tmp_path / "clean") != timeless(tmp_path / "straight")
+
+
+def test_validation_never_sees_the_noise(config, tmp_path):
+    """With a learning rate of nearly nothing, the weights and so the validation stay what they are, however loud the noise."""
+    base = replace(config, optim=replace(config.optim, learning_rate=1e-30, weight_decay=0.0))
+    assert train(base) == 0
+    noisy = replace(base, training=replace(config.training, weight_noise=1.0), run_dir=str(tmp_path / "noisy"))
+    assert train(noisy) == 0
+    quiet, loud = (read_metrics(Path(one.run_dir) / "metrics.jsonl")[-1] for one in (base, noisy))
+    assert loud["valid_loss"] == quiet["valid_loss"]
+    assert loud["train_loss"] != quiet["train_loss"]
+
+
+@pytest.mark.parametrize(("best_by", "kept"), [("error", 1), ("loss", 2)])
+def test_best_is_chosen_by_error_or_by_loss(config, monkeypatch, best_by, kept):
+    """Validations that fall in loss and rise in error: the kept epoch depends on the choice, and so does patience."""
+    plain = loop.validate
+
+    def opposed(model, *rest, **words):
+        found = plain(model, *rest, **words)
+        number = next(calls)
+        return replace(found, loss=9.0 - number, symbols=EditCounts(correct=9 - number, substitutions=1 + number))
+
+    calls = iter(range(10))
+    monkeypatch.setattr(loop, "validate", opposed)
+    assert train(replace(config, training=replace(config.training, best_by=best_by))) == 0
+    assert load_model(config.run_dir).notes["epoch"] == kept
+    assert load_newest(Path(config.run_dir))[0]["best"]["epoch"] == kept
 
 
 def test_killed_anywhere_ends_with_the_same_bytes(tones, tmp_path):
@@ -236,7 +283,7 @@ def test_too_many_bad_steps_stop_with_advice(config, monkeypatch):
 
 def test_patience_stops_early(config):
     options = replace(config.training, epochs=30, patience=2)
-    assert train(replace(config, training=options, optim=replace(config.optim, learning_rate=1e-9))) == 0
+    assert train(replace(config, training=options, optim=replace(config.optim, learning_rate=1e-30, weight_decay=0.0))) == 0
     assert len(read_metrics(Path(config.run_dir) / "metrics.jsonl")) == 3
 
 
@@ -275,7 +322,7 @@ def test_init_copies_what_fits_and_lists_the_rest(config, tmp_path, capsys):
     wider = replace(same, run_dir=str(tmp_path / "wide"), encoder=replace(config.encoder, width=14))
     assert train(wider) == 0
     err = capsys.readouterr().err
-    assert "fresh: encoder.layers.0.ahead.weight_ih_l0" in err
+    assert "fresh: encoder.layers.0.ahead.weight_in" in err
 
 
 def test_missing_validation_manifest(tmp_path):
@@ -318,6 +365,9 @@ def test_gpu_asked_for_where_there_is_none(config):
         ("precision", "float16"),
         ("checkpoint_minutes", 0.0),
         ("keep", 0),
+        ("best_by", "luck"),
+        ("weight_noise", -0.1),
+        ("weight_noise", float("nan")),
     ],
 )
 def test_training_options_out_of_range(field, value):

@@ -2,7 +2,7 @@
 
 import json
 
-from asr.training.metrics import append, draw_curves, keep_until, read_metrics
+from asr.training.metrics import append, draw_curves, keep_until, read_metrics, standing
 
 
 def line(step: int) -> dict:
@@ -49,3 +49,11 @@ def test_picture_is_a_png_of_readable_size(tmp_path):
     width = int.from_bytes(data[16:20], "big")
     assert width > 1000
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_the_better_epoch_by_error_and_by_loss():
+    one, two = {"error_rate": 0.2, "valid_loss": 3.0}, {"error_rate": 0.3, "valid_loss": 1.0}
+    assert standing(one, "error") < standing(two, "error")
+    assert standing(two, "loss") < standing(one, "loss")
+    equal = {"error_rate": 0.2, "valid_loss": 2.0}
+    assert standing(equal, "error") < standing(one, "error"), "between equal error rates the loss decides"

@@ -1,0 +1,101 @@
+"""What a training step minimises: CTC, and by option consistency between two views and CTC in the middle of the encoder.
+
+Consistency regularisation (CR-CTC, Yao et al. 2024, equations 3 to 5): two views of each utterance, masked independently, each
+teach the other, D = 1/2 sum over frames of KL(sg p_b || p_a) + KL(sg p_a || p_b), where sg passes no gradient. Intermediate CTC
+(Lee and Watanabe 2021, equation 12): the outputs of a middle layer go through the same output layer to a CTC loss of their own.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asr.batches.dataset import Batch
+from asr.errors import UsageError
+from asr.features.augment import AugmentOptions, SpecAugment
+from asr.models.ctc import check_targets, ctc_loss
+from asr.models.model import Emissions, SpeechModel
+from asr.models.recurrent import valid_frames
+
+#: Turns the seeds of the first view into those of the second.
+SECOND_VIEW = 0x5DEECE66D
+
+
+@dataclass
+class ObjectiveOptions:
+    #: weight of the consistency between two masked views of each utterance (0 = one view; the paper takes 0.2)
+    consistency: float = 0.0
+    #: share of the loss that a CTC output in the middle of the encoder has, 0 to below 1
+    intermediate: float = 0.0
+    #: layer after which that output stands, counted from 1 (0 = half of the layers, rounded down)
+    intermediate_layer: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.consistency <= 100.0:
+            raise UsageError(f"objective.consistency={self.consistency} is out of range: use a weight from 0 to 100")
+        if not 0.0 <= self.intermediate < 1.0:
+            raise UsageError(f"objective.intermediate={self.intermediate} is out of range: use a share from 0 to below 1")
+        if self.intermediate_layer < 0:
+            raise UsageError(f"objective.intermediate_layer must not be negative, got {self.intermediate_layer}")
+
+    def layer(self, layers: int) -> int:
+        """The layer of the middle output in an encoder of so many layers; 0 for none. Raises UsageError where there is none."""
+        if not self.intermediate:
+            return 0
+        chosen = self.intermediate_layer or layers // 2
+        if not 0 < chosen < layers:
+            raise UsageError(
+                f"objective.intermediate_layer={self.intermediate_layer} with encoder.layers={layers}: the middle output needs a "
+                "layer below the last one; use a smaller number or more layers"
+            )
+        return chosen
+
+
+class Objective:
+    """Losses of a batch, one per utterance. Masks are drawn from the seeds of the batch, so they do not depend on its order."""
+
+    def __init__(self, options: ObjectiveOptions, *, layers: int, blocks: int):
+        self.options = options
+        self.layer = options.layer(layers)
+        self.blocks = blocks
+
+    def losses(self, model: SpeechModel, batch: Batch, augment: AugmentOptions, autocast) -> Tensor:
+        """(B,) losses; `augment` are the masks of this epoch, `autocast` the context the encoder runs in.
+
+        With consistency the encoder hears each utterance twice, so a step costs about twice as much.
+        """
+        views = 2 if self.options.consistency else 1
+        spec = SpecAugment(augment, blocks=self.blocks)
+        seeds = torch.cat([batch.seeds, batch.seeds ^ SECOND_VIEW]) if views == 2 else batch.seeds
+        with autocast():
+            emissions = model(
+                batch.waveforms.repeat(views, 1),
+                batch.waveform_lengths.repeat(views),
+                cmvn=None if batch.cmvn is None else batch.cmvn.repeat(views, 1, 1),
+                spec_augment=lambda features, lengths: spec(features, lengths, seeds),
+                middle_layer=self.layer,
+            )
+        targets, target_lengths = batch.tokens.repeat(views, 1), batch.token_lengths.repeat(views)
+        check_targets(targets, target_lengths, emissions.lengths, model.vocabulary, batch.ids * views)
+        losses = self._mixed(emissions, targets, target_lengths)
+        if views == 1:
+            return losses
+        first, second = losses.chunk(2)
+        return 0.5 * (first + second) + self.options.consistency * consistency(emissions)
+
+    def _mixed(self, emissions: Emissions, targets: Tensor, target_lengths: Tensor) -> Tensor:
+        losses = ctc_loss(emissions.log_probs, emissions.lengths, targets, target_lengths)
+        if emissions.middle is None:
+            return losses
+        share = self.options.intermediate
+        return (1 - share) * losses + share * ctc_loss(emissions.middle, emissions.lengths, targets, target_lengths)
+
+
+def consistency(emissions: Emissions) -> Tensor:
+    """(B,) divergence between the two halves of the batch (2B, T', V), summed over the valid frames of each utterance."""
+    first, second = emissions.log_probs.chunk(2)
+    inside = valid_frames(emissions.lengths[: len(first)], first.shape[1])
+    total = torch.zeros_like(first[:, :, 0])
+    for taught, teacher in ((first, second.detach()), (second, first.detach())):
+        total = total + (teacher.exp() * (teacher - taught)).sum(dim=2)
+    return 0.5 * torch.where(inside, total, torch.zeros_like(total)).sum(dim=1)
