@@ -4,6 +4,9 @@ Both directions run on the dense batch. The backward direction reads each uttera
 never enters a state that a valid frame depends on.
 """
 
+from functools import lru_cache
+from types import ModuleType
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -55,6 +58,16 @@ def compiled_path(options: CellOptions, x: Tensor) -> bool:
     return x.device.type == "cpu" and (torch.is_grad_enabled() or slow)
 
 
+@lru_cache
+def _gpu_kernels() -> ModuleType | None:
+    """The fused kernels, where Triton is installed, as it is with torch's CUDA builds."""
+    try:
+        from asr.models import recurrence_gpu
+    except ImportError:
+        return None
+    return recurrence_gpu
+
+
 class RecurrentLayer(nn.Module):
     """One recurrent layer, forward-only or bidirectional, of any cell but `mlp`.
 
@@ -77,11 +90,19 @@ class RecurrentLayer(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         if x.shape[0] * x.shape[1] == 0:
             return x.new_zeros(x.shape[0], x.shape[1], self.output_size)
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            x = x.to(torch.get_autocast_dtype("cpu"))
-        if compiled_path(self.options, x):
-            with torch.autocast("cpu", enabled=False):
+        device = x.device.type
+        kernels = _gpu_kernels() if device == "cuda" and not self.options.in_library else None
+        compiled, fused = compiled_path(self.options, x), kernels is not None and kernels.takes(self.options)
+        if torch.is_autocast_enabled(device) and (device == "cpu" or fused):
+            x = x.to(torch.get_autocast_dtype(device))
+        with torch.autocast(device, enabled=torch.is_autocast_enabled(device) and not compiled and not fused):
+            if compiled:
                 return recurrence.run_layer(x, lengths, self._cells())[0]
+            if kernels is not None and fused:
+                return kernels.run_layer(x, lengths, self._cells())
+            return self._read_all(x, lengths)
+
+    def _read_all(self, x: Tensor, lengths: Tensor) -> Tensor:
         out = torch.cat([self._read(cell, x, lengths, way) for cell, way in zip(self._cells(), (False, True))], dim=2)
         return out * valid_frames(lengths, x.shape[1]).unsqueeze(2)
 
