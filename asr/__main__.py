@@ -9,8 +9,11 @@ from asr.errors import UsageError
 COMMANDS = {
     "data": "prepare a corpus: manifests of recordings and transcripts, checked",
     "train": "train a recogniser",
+    "lm": "train n-gram language models, measure their perplexity",
     "decode": "turn recordings into text",
+    "align": "find when each word of a transcript is spoken",
     "score": "compare two manifests: error rate, its interval, alignments",
+    "inspect": "pictures of gates, cell states, gradients, the CTC lattice",
 }
 
 

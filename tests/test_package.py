@@ -23,7 +23,9 @@ def names(requirements: list[str]) -> set[str]:
 
 def test_every_command_has_an_entry_point() -> None:
     scripts = PROJECT["project"]["scripts"]
-    assert scripts == {f"asr-{name}": f"asr.cli.{name}:main" for name in ("data", "train", "decode", "score")}
+    assert scripts == {
+        f"asr-{name}": f"asr.cli.{name}:main" for name in ("data", "train", "lm", "decode", "align", "score", "inspect")
+    }
 
 
 def test_the_pins_cover_what_is_installed_directly() -> None:

@@ -94,6 +94,9 @@ TRIALS = {
     "asr-train --help": Trial(prints="experiments (experiment=NAME):"),
     "asr-train --keys": Trial(prints="optim.learning_rate="),
     "asr-decode --help": Trial(prints="usage: asr-decode"),
+    "asr-lm --help": Trial(prints="asr-lm"),
+    "asr-align --help": Trial(prints="asr-align"),
+    "asr-inspect --help": Trial(prints="asr-inspect"),
     "asr-score --help": Trial(prints="usage: asr-score"),
 }
 

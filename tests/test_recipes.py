@@ -12,12 +12,17 @@ from pathlib import Path
 import pytest
 
 from asr.cli.describe import group_choices
+from asr.data.corpora import CORPORA
+from asr.data.corpora.librispeech import PUBLISHED
+from tests.data.corpora.miniature import write_an4, write_librispeech, write_tedlium, write_timit
+from tests.data.corpora.miniature_open import write_commonvoice
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-RECIPES = ("digits", "fsdd", "speechocean762", "yesno")
-#: The experiment of each, without further options.
-EXPERIMENTS = {"digits": "digits", "fsdd": "fsdd", "speechocean762": "speechocean762_phones", "yesno": "yesno"}
+#: Those of a corpus; a new one is found by itself.
+RECIPES = tuple(name for name in sorted(CORPORA) if (ROOT / "recipes" / name).is_dir())
+#: In this order; a recipe may decode and score more than once.
+COMMANDS = ["asr-data", "asr-train", "asr-decode", "asr-score"]
 
 #: Stands in for all four commands: notes its words, and leaves the files that the scripts themselves read.
 STAND_IN = """#!/usr/bin/env bash
@@ -52,7 +57,7 @@ def run(
 def stand_ins(tmp_path: Path) -> Path:
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name in ("data", "train", "decode", "score"):
+    for name in ("data", "train", "decode", "score", "lm"):
         (programs / f"asr-{name}").write_text(STAND_IN)
         (programs / f"asr-{name}").chmod(0o755)
     return programs
@@ -73,9 +78,17 @@ def dry(tmp_path: Path, stand_ins: Path):
     return call
 
 
+def readme(recipe: str) -> str:
+    return (ROOT / "recipes" / recipe / "README.md").read_text(encoding="utf-8")
+
+
+def stages(calls: list[list[str]]) -> list[str]:
+    """The commands called, each row of the same one told once."""
+    return [words[0] for words, before in zip(calls, [[""], *calls]) if words[0] != before[0]]
+
+
 def test_each_recipe_is_bash_alone():
-    found = {path.parent.name for path in (ROOT / "recipes").glob("*/run.sh")}
-    assert found == set(RECIPES)
+    assert {"digits", "fsdd", "speechocean762", "timit", "yesno"} <= set(RECIPES)
     assert not list((ROOT / "recipes").rglob("*.py"))
     for recipe in RECIPES:
         lines = (ROOT / "recipes" / recipe / "run.sh").read_text().splitlines()
@@ -89,22 +102,23 @@ def test_the_four_stages(recipe: str, dry, tmp_path: Path):
     out = tmp_path / "o u=t #1"
     done, calls = dry(recipe, "--data", tmp_path / "my corpus", "--out", out, "training.epochs=7", "seed=2")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [words[0] for words in calls] == ["asr-data", "asr-train", "asr-decode", "asr-score"]
-    prepare, train, decode, score = calls
+    assert stages(calls) == COMMANDS
+    prepare, train, decode, score = (next(words for words in calls if words[0] == command) for command in COMMANDS)
     assert prepare[1:3] == ["prepare", recipe]
     assert str(tmp_path / "my corpus") in prepare
     prepared = prepare[prepare.index("--out") + 1]
-    assert train[1:3] == [f"experiment={EXPERIMENTS[recipe]}", f"data.dir={prepared}"]
-    assert EXPERIMENTS[recipe] in group_choices("experiment")
+    assert train[1:3] == [f"experiment={CORPORA[recipe].experiment}", f"data.dir={prepared}"]
+    assert CORPORA[recipe].experiment in group_choices("experiment")
     assert train[4:] == ["training.epochs=7", "seed=2"]
     run_dir = train[3].removeprefix("run_dir=")
     assert Path(run_dir).is_relative_to(out)
-    part = "dev" if recipe == "speechocean762" else "test"
+    part = Path(decode[2]).stem
+    assert f"`{part}`" in readme(recipe), "the README must say which part is reported"
     assert decode[1:3] == [f"model={run_dir}", f"manifest={prepared}/{part}.jsonl"]
     assert score[1:3] == [f"ref={prepared}/{part}.jsonl", decode[3].replace("out=", "hyp=", 1)]
     assert "overwrite=true" in decode
     ending = done.stdout.splitlines()[-1]
-    assert all(path in ending for path in (f"{run_dir}/model", f"{run_dir}/curves.png", decode[3][4:], score[4][4:]))
+    assert all(path in ending for path in (f"{run_dir}/model", f"{run_dir}/curves.png", decode[3][4:], score[-1][4:]))
     assert all(str(out) in line for line in ("\t".join(words) for words in calls[1:]))
 
 
@@ -114,7 +128,7 @@ def test_a_later_start(recipe: str, stage: int, dry, tmp_path: Path):
     """Needs no corpus: what an earlier run prepared is there."""
     done, calls = dry(recipe, f"--out={tmp_path / 'out'}", "--stage", stage)
     assert (done.returncode, done.stderr) == (0, "")
-    assert [words[0] for words in calls] == ["asr-data", "asr-train", "asr-decode", "asr-score"][stage - 1 :]
+    assert stages(calls) == COMMANDS[stage - 1 :]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -166,7 +180,7 @@ def test_a_wrong_word_is_one_sentence_and_code_2(recipe: str, words: list[str], 
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "digits"])
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if not CORPORA[name].generated])
 def test_a_corpus_is_asked_for(recipe: str, dry, tmp_path: Path):
     done, calls = dry(recipe, "--out", tmp_path / "out")
     assert (done.returncode, calls) == (2, [])
@@ -202,6 +216,64 @@ def test_speechocean_characters(dry, tmp_path: Path):
     assert "--unit takes phones or characters, got 'words'" in done.stderr
 
 
+def test_timit_as_graves_mohamed_and_hinton_trained_it(dry, tmp_path: Path):
+    """Two phases, the second with noise on the weights and from the first; beam of 100; both conventions of silence."""
+    out = tmp_path / "out"
+    done, calls = dry("timit", "--data", tmp_path, "--out", out, "--system", "graves2013", "--layers", 5, "seed=3")
+    assert (done.returncode, done.stderr) == (0, "")
+    clean, noisy = (words for words in calls if words[0] == "asr-train")
+    assert clean[1:] == ["experiment=timit_graves2013", f"data.dir={out}/data", clean[3], "encoder.layers=5", "seed=3"]
+    assert noisy[4:7] == [clean[3].replace("run_dir", "init"), "training.weight_noise=0.075", "training.best_by=error"]
+    assert noisy[7:] == ["encoder.layers=5", "seed=3"]
+    assert Path(clean[3]).name == "clean"
+    (decode,) = (words for words in calls if words[0] == "asr-decode")
+    assert decode[1] == noisy[3].replace("run_dir", "model")
+    assert decode[-2:] == ["decoder=beam", "beam=100"]
+    assert [words[5] for words in calls if words[0] == "asr-score"] == ["merge_silence=false", "merge_silence=true"]
+    for words, sentence in (
+        (["--system", "kaldi"], "--system takes modern or graves2013"),
+        (["--layers", "9"], "--layers takes 1"),
+    ):
+        done, calls = dry("timit", *words)
+        assert (done.returncode, calls) == (2, [])
+        assert sentence in done.stderr
+
+
+def test_timit_with_a_trigram_of_phones(dry, tmp_path: Path):
+    done, calls = dry("timit", "--out", tmp_path / "out", "--stage", 3, "--ngram")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [words[0] for words in calls] == ["asr-decode", "asr-lm", *["asr-decode"] * 2, *["asr-score"] * 4]
+    greedy, train, tune, searched = calls[:4]
+    assert "decoder=greedy" in greedy
+    assert {"unit=phone", "phone_set=timit39", f"text={tmp_path}/out/data/train.jsonl"} <= set(train)
+    lm = next(word for word in train if word.startswith("out=")).replace("out=", "lm=")
+    assert {lm, "tune=true", f"manifest={tmp_path}/out/data/valid.jsonl"} <= set(tune)
+    assert {lm, f"manifest={tmp_path}/out/data/test.jsonl"} <= set(searched)
+    assert len({words[-1] for words in calls[4:]}) == 4
+
+
+def test_librispeech_with_a_language_model(dry, tmp_path: Path):
+    done, calls = dry("librispeech", "--out", tmp_path / "out", "--stage", 3, "--lm", "my lm.arpa", "--lexicon", "words")
+    assert (done.returncode, done.stderr) == (0, "")
+    tune, *decodes = (words for words in calls if words[0] == "asr-decode")
+    assert {"lm=my lm.arpa", "lexicon=words", "tune=true", f"manifest={tmp_path}/out/100/data/valid.jsonl"} <= set(tune)
+    assert [Path(words[2]).name for words in decodes] == ["test-clean.jsonl", "test-other.jsonl"] * 2
+    assert ["lm=my lm.arpa" in words for words in decodes] == [False, False, True, True]
+    scored = [words[2].removeprefix("hyp=") for words in calls if words[0] == "asr-score"]
+    assert scored == [words[3].removeprefix("out=") for words in decodes]
+    done, calls = dry("librispeech", "--stage", 3, "--lexicon", "words")
+    assert (done.returncode, calls) == (2, [])
+    assert "--lexicon needs --lm FILE, too" in done.stderr
+
+
+def test_librispeech_of_960_hours(dry, tmp_path: Path):
+    done, calls = dry("librispeech", "--data", tmp_path, "--out", tmp_path / "out", "--hours", "960", "--partial", "--download")
+    assert done.returncode == 0
+    assert calls[0][-5:] == ["--train", "960", "--counts", "any", "--download"]
+    assert calls[1][1] == "experiment=librispeech_960"
+    assert "--hours takes 100 or 960, got '500'" in dry("librispeech", "--hours", "500")[0].stderr
+
+
 def test_each_speaker_is_left_out_in_turn(dry, tmp_path: Path):
     """The stand-in for the score counts up from 0.15, so the mean over six speakers is 0.40; rates of speakers are not in it."""
     done, calls = dry("fsdd", "--data", tmp_path / "my corpus", "--out", "o=u t", "--leave-one-out")
@@ -217,8 +289,7 @@ def test_each_speaker_is_left_out_in_turn(dry, tmp_path: Path):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_commands_of_its_readme_are_accepted(recipe: str, dry, tmp_path: Path):
-    text = (ROOT / "recipes" / recipe / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```bash\n(.*?)^```", readme(recipe), flags=re.MULTILINE | re.DOTALL)
     commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
     assert len(commands) >= 3
     for command in commands:
@@ -241,8 +312,8 @@ def assert_known(word: str) -> None:
 
 def test_readmes_tell_measured_from_published():
     for recipe in RECIPES:
-        text = (ROOT / "recipes" / recipe / "README.md").read_text(encoding="utf-8")
-        assert "*measured*" in text, recipe
+        text = readme(recipe)
+        assert "*measured*" in text or "has not been measured" in text, recipe
         assert "*published elsewhere*" in text or recipe == "digits"
         assert "synthetic" in text.lower() or recipe != "digits"
 
@@ -268,6 +339,72 @@ def test_small_run_on_the_real_corpus(recipe: str, words: list[str], score: str,
     check_scored(done, tmp_path / "o u t" / score, tokens)
     if "--leave-one-out" in words:
         assert "mean word error rate of 2 speakers" in done.stdout
+
+
+def plant_timit(folder: Path) -> None:
+    write_timit(folder, {"TRAIN": ["FCJF0"], "TEST": ["FAKS0", "MDAB0"]}, sentences={"SX1": "she had a zoo act oily"})
+
+
+def plant_librispeech(folder: Path) -> None:
+    write_librispeech(folder, dict(zip(PUBLISHED, ([19], [14], [20], [84], [116], [61], [367]))), words=["A BAD CAB"])
+
+
+def plant_mini_librispeech(folder: Path) -> None:
+    write_librispeech(folder, {"train-clean-5": [19, 26], "dev-clean-2": [84]}, words=["A BAD CAB"])
+
+
+def plant_an4(folder: Path) -> None:
+    write_an4(folder, form="raw", texts={"cen": "BAG EGG"})
+
+
+def plant_tedlium(folder: Path) -> None:
+    write_tedlium(
+        folder, {"train": ["AlGore_2006"], "dev": ["AlGore_2009"], "test": ["AimeeMullins_2009P"]}, texts=["it 's a cab"]
+    )
+
+
+#: recipe, its own words, what makes a miniature of the corpus, the folder of the score, its reference tokens
+MINIATURES = [
+    ("timit", [], plant_timit, "modern/score_test_merged_true", 18),
+    ("timit", ["--ngram"], plant_timit, "modern/score_test.ngram_merged_false", 19),
+    ("timit", ["--system", "graves2013", "--layers", "1"], plant_timit, "graves2013-1/score_test_merged_false", 19),
+    ("librispeech", [], plant_librispeech, "100/score_test-clean.greedy", 3),
+    ("librispeech", ["--hours", "960"], plant_librispeech, "960/score_test-other.greedy", 3),
+    ("mini_librispeech", [], plant_mini_librispeech, "score_word", 3),
+    ("an4", [], plant_an4, "score_char", 7),
+    ("tedlium", [], plant_tedlium, "score", 3),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("recipe", "words", "plant", "score", "tokens"), MINIATURES)
+def test_small_run_on_a_miniature(recipe: str, words: list[str], plant, score: str, tokens: int, tmp_path: Path):
+    """What is not free, or large, in its own format: the whole recipe, on the first line of each manifest."""
+    plant(tmp_path / "corpus")
+    done = run(
+        recipe, "--data", tmp_path / "corpus", "--small", "--partial", "--out", tmp_path / "o u t", *words, folder=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    check_scored(done, tmp_path / "o u t" / score, tokens)
+    refused = run(recipe, "--data", tmp_path / "corpus", "--out", tmp_path / "whole", *words, folder=tmp_path)
+    assert refused.returncode == 3
+    assert "wrong-count" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_small_run_on_one_of_two_languages(tmp_path: Path):
+    """Common Voice publishes no counts to compare a copy with, and has a language to choose."""
+    write_commonvoice(tmp_path / "corpus")
+    write_commonvoice(
+        tmp_path / "corpus", {"train": [("uwe", "Bade")], "dev": [("vera", "Bad")], "test": [("ida", "Ade, Abe")]}, language="de"
+    )
+    words = ["--data", tmp_path / "corpus", "--language", "de", "--small", "--out", tmp_path / "o u t"]
+    done = run("commonvoice", *words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_scored(done, tmp_path / "o u t" / "de" / "score_word", 2)
+    check_scored(done, tmp_path / "o u t" / "de" / "score_char", 7)
 
 
 @pytest.mark.slow

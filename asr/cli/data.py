@@ -16,7 +16,7 @@ from asr.errors import UsageError
 
 USAGE = """asr-data: turn a corpus, or your own recordings, into manifests
 
-  asr-data prepare CORPUS --root DIR --out DIR [options]
+  asr-data prepare CORPUS --root DIR --out DIR [--download] [options]
 
 writes train.jsonl, valid.jsonl, dev.jsonl and test.jsonl, as far as the corpus has them, and prepare.json, which says how
 the parts were made, how much there is of each, and what was left out.
@@ -63,8 +63,9 @@ def run(words: list[str]) -> int:
         print(parser.format_help())
         return 0
     chosen = vars(parser.parse_args(words[2:]))
-    root, out, on_bad = (chosen.pop(key, None) for key in ("root", "out", "on_bad"))
-    preparation = prepare_corpus(name, root, out, CORPORA[name].options(**chosen), on_bad=on_bad or "error")
+    root, out, on_bad, download = (chosen.pop(key, None) for key in ("root", "out", "on_bad", "download"))
+    options = CORPORA[name].options(**chosen)
+    preparation = prepare_corpus(name, root, out, options, on_bad=on_bad or "error", download=bool(download))
     print(summary(preparation, out, CORPORA[name].experiment))
     return 0
 
@@ -78,6 +79,8 @@ def build_parser(name: str, corpus: Corpus) -> argparse.ArgumentParser:
     if not corpus.generated:
         meaning = "error: refuse a corpus with anything unusable in it; skip: go on without, and say what was left out"
         parser.add_argument("--on-bad", choices=ON_BAD, default="error", help=f"{meaning} (error)")
+        fetched = f"fetch what is missing below --root; from {corpus.page}" if corpus.archives else argparse.SUPPRESS
+        parser.add_argument("--download", action="store_true", help=fetched)
     for item in fields(corpus.options):
         assert item.default is not MISSING
         shown = f" ({item.default})" if item.default != "" else ""

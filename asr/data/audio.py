@@ -3,15 +3,17 @@
 Both verify the file on the way: a cut, damaged, forged or foreign file ends in one sentence, never in fewer samples.
 """
 
+import errno
 import io
 import math
 import os
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import soundfile
@@ -28,10 +30,16 @@ LENGTH_TOLERANCE = 0.05
 #: Floating-point samples beyond this are no overshoot but another scale (16-bit integers as floats, say).
 MAX_PEAK = 8.0
 
+#: Faults of a network share or a disk that may be over in a moment, and how long to wait before each further attempt (s).
+PASSING = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR})
+PAUSES_S = (0.05, 0.2, 0.8)
+
 _BLOCK_FRAMES = 65536
 #: No format here packs more samples of one channel into a byte (FLAC of silence: about 4,700).
 _MAX_FRAMES_PER_BYTE = 16384
 _stderr_lock = threading.RLock()
+
+T = TypeVar("T")
 
 
 class AudioWarning(UserWarning):
@@ -40,6 +48,10 @@ class AudioWarning(UserWarning):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class PassingError(AudioError):
+    """A recording that could not be read just now."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +79,12 @@ def inspect_audio(path: str | os.PathLike[str]) -> AudioInfo:
     Raises DataError in one sentence when the file is missing, empty, cut, foreign (web page, pointer, m4a ...), or when its
     header is damaged or promises what the file cannot hold.
     """
-    with _opened(path) as (info, _):
-        return info
+
+    def look() -> AudioInfo:
+        with _opened(path) as (info, _):
+            return info
+
+    return _again(look)
 
 
 def read_audio(
@@ -95,14 +111,19 @@ def read_audio(
         raise UsageError(f'channels="{channels}" is not one of {", ".join(CHANNELS)}')
     if resample not in RESAMPLE:
         raise UsageError(f'resample="{resample}" is not one of {", ".join(RESAMPLE)}')
-    with _opened(path) as (info, sound):
-        if info.channels > 1 and channels == "error":
-            raise AudioError("channels", path, f"has {info.channels} channels, expected one; set channels=mix or channels=first")
-        if info.sample_rate != sample_rate and resample == "error":
-            fault = f"is sampled at {info.sample_rate} Hz, expected {sample_rate} Hz; resample it, or set resample=allow"
-            raise AudioError("sample-rate", path, fault)
-        start, count = _piece(path, info, offset, duration, max_seconds)
-        samples = _decode(path, info, sound, start=start, count=count, first=channels == "first")
+
+    def decode() -> tuple[AudioInfo, int, np.ndarray]:
+        with _opened(path) as (info, sound):
+            if info.channels > 1 and channels == "error":
+                fault = f"has {info.channels} channels, expected one; set channels=mix or channels=first"
+                raise AudioError("channels", path, fault)
+            if info.sample_rate != sample_rate and resample == "error":
+                fault = f"is sampled at {info.sample_rate} Hz, expected {sample_rate} Hz; resample it, or set resample=allow"
+                raise AudioError("sample-rate", path, fault)
+            start, count = _piece(path, info, offset, duration, max_seconds)
+            return info, count, _decode(path, info, sound, start=start, count=count, first=channels == "first")
+
+    info, count, samples = _again(decode)
     for kind in info.notes:
         _warn(kind, path)
     if info.exact and len(samples) < count:
@@ -133,6 +154,16 @@ def _warn(kind: str, path: str | os.PathLike[str]) -> None:
     warnings.warn(AudioWarning(kind, f"{show_path(path)}: {WARNINGS[kind]}"), stacklevel=3)
 
 
+def _again(attempt: Callable[[], T]) -> T:
+    """The attempt's answer; a fault that may pass is waited for, three times."""
+    for pause in PAUSES_S:
+        try:
+            return attempt()
+        except PassingError:
+            time.sleep(pause)
+    return attempt()
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[AudioInfo, soundfile.SoundFile]]:
     """An examined file, open for decoding at its first sample."""
@@ -143,7 +174,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[AudioInfo, soundfile
             kind = "unreadable-file" if os.path.exists(path) else "missing-file"
             fault = str(error).removeprefix(f"{show_path(path)}: ")
             advice = "; put the recording there, or correct the path" if kind == "missing-file" else ""
-            raise AudioError(kind, path, fault + advice) from None
+            passing = isinstance(error.__context__, OSError) and error.__context__.errno in PASSING
+            raise (PassingError if passing else AudioError)(kind, path, fault + advice) from None
         try:
             container = examine(handle, path)
             if container.name in ("MP3", "unknown"):
@@ -161,7 +193,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[AudioInfo, soundfile
             raise _open_fault(path, container, handle) from None
         except OSError as error:
             fault = f"cannot be read ({os.strerror(error.errno or 0)}); is the disk or the network share in order?"
-            raise AudioError("unreadable-file", path, fault) from None
+            raise (PassingError if error.errno in PASSING else AudioError)("unreadable-file", path, fault) from None
         yield (
             AudioInfo(
                 sample_rate=sound.samplerate,

@@ -17,7 +17,7 @@ from asr.data.audio import (
     read_audio,
     resampled_length,
 )
-from asr.data.manifest import Problem, Utterance
+from asr.data.manifest import RECORDING_DURATION, Problem, Utterance
 from asr.data.report import DataReport, UnknownSymbol
 from asr.errors import DataError, UsageError
 from asr.text.tokenizer import show_symbol
@@ -257,7 +257,11 @@ class _Recordings:
         if rest <= 0:
             fault = f"offset {utterance.offset:g} s lies beyond the end of the recording ({info.duration:.3f} s)"
             return "offset-beyond-end", fault
-        if utterance.offset == 0 and self.uses[utterance.audio_filepath] == 1:
+        whole = utterance.extra.get(RECORDING_DURATION)
+        if isinstance(whole, (int, float)) and abs(whole - info.duration) > LENGTH_TOLERANCE:
+            fault = f"a piece of {whole:.3f} s in the manifest, {info.duration:.3f} s in the recording; prepare the data again"
+            return "duration-mismatch", fault
+        if utterance.offset == 0 and whole is None and self.uses[utterance.audio_filepath] == 1:
             if abs(duration - info.duration) > LENGTH_TOLERANCE:
                 return (
                     "duration-mismatch",

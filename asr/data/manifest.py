@@ -17,6 +17,7 @@ __all__ = [
     "Problem",
     "Utterance",
     "manifest_sha256",
+    "parse_json_line",
     "read_manifest",
     "scan_json_lines",
     "scan_manifest",
@@ -26,6 +27,8 @@ __all__ = [
 
 MAX_LINE_BYTES = 4 * 2**20
 LISTED_PROBLEMS = 20
+#: Further field of an utterance that is a piece of a recording: how long all of it is (s).
+RECORDING_DURATION = "recording_duration"
 FIELDS = ("id", "audio_filepath", "duration", "offset", "text", "phones", "speaker")
 
 
@@ -140,7 +143,7 @@ def scan_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[st
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if not line.strip(b" \t\r\n"):
                 continue
-            yield number, _parse(line, where)
+            yield number, parse_json_line(line, where)
 
 
 def write_manifest(path: str | os.PathLike[str], utterances: Iterable[Utterance]) -> None:
@@ -175,7 +178,8 @@ def _foreign_encoding(head: bytes) -> str | None:
     return None
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any] | Problem:
+def parse_json_line(line: bytes, where: str) -> dict[str, Any] | Problem:
+    """The object that a line of a JSON-lines file holds, or what is wrong with it at ``where``."""
     zero = line.find(b"\0")
     if zero >= 0:
         return Problem("encoding", where, f"NUL byte in column {zero + 1}; the file is damaged or not UTF-8 text")

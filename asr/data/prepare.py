@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from asr.data.split import PARTS
 from asr.errors import DataError, UsageError
 
 RECORD = "prepare.json"
+#: Where a corpus puts recordings that have to be converted.
+AUDIO = "audio"
+#: What a part may be called: its manifest is a file in the folder itself, whatever the record says.
+PART_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 #: Where all problems stand when there are more than are shown.
 PROBLEMS = "problems.txt"
 LISTED = 20
@@ -67,26 +72,33 @@ class Preparation:
         return "\n".join("  ".join(line) for line in lines)
 
 
-def prepare_corpus(name: str, root: Path | None, out: Path, options: Any, *, on_bad: str = "error") -> Preparation:
+def prepare_corpus(
+    name: str, root: Path | None, out: Path, options: Any, *, on_bad: str = "error", download: bool = False
+) -> Preparation:
     """Prepare a corpus of ``CORPORA`` and write its manifests and ``prepare.json`` to ``out``.
 
     ``root`` is None for a generated corpus. ``on_bad="error"`` refuses the corpus when anything in it cannot be used and
     lists all of it; ``"skip"`` goes on without, names and counts it. Raises DataError for that, UsageError when ``out``
-    holds another corpus, ResourceError when it cannot be written.
+    holds another corpus, ResourceError when it cannot be written. ``download`` first fetches what is missing below ``root``.
     """
     corpus = CORPORA[name]
     _expect_place(out, name)
-    prepared = corpus.prepare(out if corpus.generated or root is None else root, options)
+    if root is not None:
+        root = _complete_root(name, root, options) if download else root
+        root = root / corpus.folder if corpus.folder and (root / corpus.folder).is_dir() else root
+    place = out if corpus.generated or root is None else root
+    prepared = corpus.prepare(place, options, out / AUDIO) if corpus.converts else corpus.prepare(place, options)
     if prepared.problems and (on_bad == "error" or any(problem.kind in FATAL for problem in prepared.problems)):
         raise DataError(_refusal(out if root is None else root, out, prepared))
-    parts = {part: prepared.parts[part] for part in PARTS if prepared.parts.get(part)}
+    parts = {part: prepared.parts[part] for part in dict.fromkeys([*PARTS, *prepared.parts]) if prepared.parts.get(part)}
     if not parts:
         bad = len(prepared.problems)
         raise DataError(
             f"{show_path(out if root is None else root)}: 0 of {bad} utterances usable:\n{_listing(prepared.problems)}"
         )
     # first, so that a preparation that is interrupted here is known as ours; the whole record replaces it at the end
-    write_atomic(out / RECORD, json.dumps({"corpus": name, "incomplete": True}) + "\n")
+    before = [part for part in _record(out).get("parts", ()) if PART_NAME.fullmatch(part)]
+    write_atomic(out / RECORD, json.dumps({"corpus": name, "incomplete": True, "parts": [*before, *parts]}) + "\n")
     preparation = Preparation(
         corpus=name,
         root="" if root is None else os.path.abspath(root),
@@ -94,7 +106,7 @@ def prepare_corpus(name: str, root: Path | None, out: Path, options: Any, *, on_
         split=prepared.split,
         parts={part: count_part(utterances) for part, utterances in parts.items()},
         left_out=prepared.problems,
-        notes=[*prepared.notes, *_clear(out, parts)],
+        notes=[*prepared.notes, *_clear(out, parts, before)],
     )
     for part, utterances in parts.items():
         write_manifest(out / f"{part}.jsonl", utterances)
@@ -118,6 +130,19 @@ def describe_left_out(problems: Sequence[Problem]) -> str:
     return f"{len(problems)} left out ({_kinds(problems)}):\n{_listing(problems)}"
 
 
+def _complete_root(name: str, root: Path, options: Any) -> Path:
+    """Fetch the archives of a corpus; UsageError where there are none to fetch."""
+    corpus = CORPORA[name]
+    if not corpus.archives:
+        place = f"get it from {corpus.page}, unpack it" if corpus.page else "put the data"
+        fault = f"there is nothing that a program may fetch for {name}"
+        raise UsageError(f"--download: {fault}; {place} and name the folder by --root")
+    from asr.data.download import acquire
+
+    acquire(corpus.archives(options) if callable(corpus.archives) else corpus.archives, root)
+    return root
+
+
 def _expect_place(out: Path, name: str) -> None:
     """Refuse to overwrite a file or another corpus."""
     if out.exists() and not out.is_dir():
@@ -139,10 +164,10 @@ def _record(out: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _clear(out: Path, parts: dict[str, list[Utterance]]) -> list[str]:
+def _clear(out: Path, parts: dict[str, list[Utterance]], before: Iterable[str]) -> list[str]:
     """Remove what an earlier preparation of the same corpus left and this one does not write; returns a note for each."""
     notes = []
-    for part in PARTS:
+    for part in dict.fromkeys([*PARTS, *before]):
         path = out / f"{part}.jsonl"
         if part not in parts and path.exists():
             path.unlink()

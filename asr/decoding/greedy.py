@@ -1,26 +1,13 @@
 """Best-path decoding of CTC emissions (Graves et al., ICML 2006, section 3.2): the likeliest symbol of each frame, collapsed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from asr.decoding.hypothesis import Hypothesis
 from asr.errors import DataError
 
 BLANK = 0
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """What was recognised in one recording."""
-
-    text: str
-    #: token ids, without blanks
-    tokens: tuple[int, ...]
-    #: natural logarithm of the probability of the best path, 0 or below
-    score: float
-    #: one time per token, in seconds: the centre of the frame that gives the token its highest posterior within its run
-    times: tuple[float, ...]
 
 
 def greedy_decode(

@@ -1,14 +1,18 @@
 """The file of hypotheses: gathered in `out.part` while decoding, so that an interrupted run goes on where it stopped."""
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from asr.data.files import show_path, write_atomic
+from asr.decoding.hypothesis import Hypothesis, Word
 from asr.errors import ResourceError, UsageError
 
 try:
@@ -16,25 +20,56 @@ try:
 except ImportError:  # not on Windows, where two runs into one file are not noticed
     fcntl = None  # type: ignore[assignment]
 
+#: bytes of a file's name without its suffix
+LONGEST_NAME = 200
+#: what some file system or shell takes for more than a name, and the mark it is replaced with
+UNFIT = re.compile(r'[%/\\:*?"<>|\x00-\x1f\x7f]')
+
 
 @dataclass(frozen=True)
 class Record:
-    """One line of hyp.jsonl. `score` is the natural logarithm of the best path's probability, None with an error."""
+    """One line of hyp.jsonl. `score` is the natural logarithm of what the search maximised, None with an error."""
 
     id: str
     text: str
     phones: str | None = None
     score: float | None = None
     error: str | None = None
+    #: `text`, `start` and `end` (s) and `confidence` (0..1 or None) of each word, where they were asked for
+    words: list[dict[str, Any]] | None = None
+    #: the best hypotheses, this one first, where more than one was asked for
+    nbest: list[dict[str, Any]] | None = None
+
+    @classmethod
+    def of(
+        cls, name: str, hypotheses: Sequence[Hypothesis], phones: Sequence[str] | None, *, words: bool, nbest: bool
+    ) -> "Record":
+        """The record of an utterance: hypotheses, the best first, and for phone models the phones of each."""
+        lines = []
+        for rank, one in enumerate(hypotheses):
+            fields: dict[str, Any] = {"text": one.text}
+            if phones is not None:
+                fields["phones"] = phones[rank]
+            fields["score"] = round(one.score, 4)
+            if words:
+                fields["words"] = [_word_fields(word) for word in one.words]
+            lines.append(fields)
+        return cls(name, **lines[0], nbest=lines if nbest else None)
 
     def line(self) -> str:
         fields: dict[str, Any] = {"id": self.id, "text": self.text}
         if self.phones is not None:
             fields["phones"] = self.phones
         fields["score"] = self.score
-        if self.error is not None:
-            fields["error"] = self.error
+        for name in ("error", "words", "nbest"):
+            if getattr(self, name) is not None:
+                fields[name] = getattr(self, name)
         return json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _word_fields(word: Word) -> dict[str, Any]:
+    confidence = None if word.confidence is None else round(word.confidence, 4)
+    return {"text": word.text, "start": round(word.start, 3), "end": round(word.end, 3), "confidence": confidence}
 
 
 class PartialOutput:
@@ -42,18 +77,31 @@ class PartialOutput:
 
     `made_from` names all that decides the hypotheses (model, manifest, options): an `out.part` that was made from something
     else is started afresh, one made from the same is continued; `done` then holds what it has. A line cut by a kill is
-    dropped. Raises UsageError when `out` exists and `overwrite` is false, when it cannot be a file, when another
-    process writes it; ResourceError when writing fails.
+    dropped. `out` becomes a file, or with `folder` a folder of one file per utterance. `parse` makes a record of a line, or None
+    of one that is none; by default a `Record`. Raises UsageError when `out` exists
+    and `overwrite` is false, when it is of the other kind, when another process writes it; ResourceError when writing fails.
     """
 
-    def __init__(self, out: str | os.PathLike[str], made_from: dict[str, Any], *, overwrite: bool = False):
+    def __init__(
+        self,
+        out: str | os.PathLike[str],
+        made_from: dict[str, Any],
+        *,
+        overwrite: bool = False,
+        folder: bool = False,
+        parse: Callable[[bytes], Any] | None = None,
+    ):
         self.out = Path(out)
+        self._parse = parse or _parse
+        self.folder = folder
         self.path = self.out.with_name(self.out.name + ".part")
         self.done: dict[str, Record] = {}
         self.restarted = False
-        if self.out.exists() and not self.out.is_file():
+        if folder and self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"out={show_path(out)} is a file; expected the name of a folder for a file per recording")
+        if not folder and self.out.exists() and not self.out.is_file():
             raise UsageError(f"out={show_path(out)} is a folder or a device; expected the name of a file to write")
-        if self.out.exists() and not overwrite:
+        if self.out.exists() and not overwrite and (not folder or any(self.out.iterdir())):
             raise UsageError(f"out={show_path(out)} exists already; choose another name, or overwrite=true to replace it")
         self._head = json.dumps({"made_from": made_from}, sort_keys=True) + "\n"
         self._handle = self._open()
@@ -72,9 +120,23 @@ class PartialOutput:
         self._write("".join(record.line() for record in records))
         self.done.update((record.id, record) for record in records)
 
-    def finish(self, order: Sequence[str]) -> None:
-        """Write `out` with the ids in this order, atomically, and remove the part."""
-        write_atomic(self.out, "".join(self.done[name].line() for name in order))
+    def finish(self, order: Sequence[str], form: Callable[[Record], str] = Record.line, *, suffix: str = "") -> None:
+        """Write what `form` makes of the records, the ids in this order, atomically, and remove the part.
+
+        In a folder each record has a file of its own, named by `file_name` and `suffix`; the folder appears as a whole
+        unless it was there before.
+        """
+        if not self.folder:
+            write_atomic(self.out, "".join(form(self.done[name]) for name in order))
+        else:
+            whole = self.out.with_name(f"{self.out.name}.part-files")
+            target = self.out if self.out.exists() and any(self.out.iterdir()) else whole
+            if target == whole:
+                shutil.rmtree(whole, ignore_errors=True)
+            for name in order:
+                write_atomic(target / (file_name(name) + suffix), form(self.done[name]))
+            if target == whole:
+                os.replace(whole, self.out)
         self.path.unlink()
 
     def _open(self) -> BinaryIO:
@@ -99,7 +161,7 @@ class PartialOutput:
             self._handle.truncate(0)
             return self._write(self._head)
         for line in self._handle:
-            record = _parse(line)
+            record = self._parse(line)
             if record is None:
                 break
             self.done[record.id] = record
@@ -113,6 +175,15 @@ class PartialOutput:
         except OSError as fault:
             reason = os.strerror(fault.errno or 0).lower()
             raise ResourceError(f"{show_path(self.path)} cannot be written: {reason}; free some space and run again") from None
+
+
+def file_name(utterance: str) -> str:
+    """A name for a file made from an utterance id, one for each: characters that no name may hold are written as %XX."""
+    name = UNFIT.sub(lambda found: f"%{ord(found[0]):02X}", utterance)
+    name = f"%2E{name[1:]}" if name.startswith(".") else name
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return f"{name.encode()[: LONGEST_NAME - 17].decode(errors='ignore')}-{hashlib.sha256(utterance.encode()).hexdigest()[:16]}"
 
 
 def _lock(handle: BinaryIO) -> bool:

@@ -1,57 +1,34 @@
-"""A model made ready to hear: waveforms in padded batches, long recordings in windows, and the search over what comes out."""
+"""A model made ready to hear: waveforms in padded batches, long recordings piece by piece, each as log-probabilities."""
 
 import contextlib
+import copy
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from asr.data.audio import AudioWarning, inspect_audio, read_audio, resampled_length
 from asr.data.manifest import Utterance
-from asr.decoding.greedy import DECODERS, Hypothesis
-from asr.decoding.windows import join_emissions, plan_windows
-from asr.errors import DataError, UsageError
-from asr.features.normalize import StatisticsAccumulator
+from asr.decoding.options import DecodeOptions
+from asr.decoding.segment import FRAME, find_pauses, frame_samples, measure_levels, plan_cuts
+from asr.decoding.windows import OVERLAP, Stretch, Window, join_windows, plan_windows
+from asr.errors import DataError
+from asr.features.normalize import Normalizer, StatisticsAccumulator
 from asr.models.model import SpeechModel
 from asr.models.package import LoadedModel
 
-DEVICES = ("auto", "cpu", "cuda")
-CHANNELS = ("mix", "first", "error")
-#: s that neighbouring windows of a long recording share
-OVERLAP = 10.0
+__all__ = ["DecodeOptions", "Recognizer", "ahead", "emit"]
 
+#: s of a long recording that are heard as one, without what neighbours share
+PIECE = 30.0
+#: s of a long recording that are read at once to measure it
+BLOCK = 60
 
-@dataclass
-class DecodeOptions:
-    #: run directory or its model/ folder
-    model: str = field(default="", metadata={"path": True})
-    #: manifest to decode; without it, the other words of the command line are audio files
-    manifest: str = field(default="", metadata={"path": True})
-    #: file of hypotheses, one JSON line per utterance of the manifest, in its order
-    out: str = field(default="", metadata={"path": True})
-    #: replace `out` where it exists
-    overwrite: bool = False
-    #: search: greedy (the best symbol of each frame)
-    decoder: str = "greedy"
-    #: auto | cpu | cuda
-    device: str = "auto"
-    #: most audio seconds in one batch, padding counted
-    batch_seconds: float = 120.0
-    #: s that the network hears at once, at least 30; longer recordings are heard in overlapping windows
-    max_seconds: float = 600.0
-    #: recordings with several channels: mix (their mean) | first | error
-    channels: str = "mix"
-
-    def __post_init__(self) -> None:
-        for name, choices in (("decoder", tuple(DECODERS)), ("device", DEVICES), ("channels", CHANNELS)):
-            if getattr(self, name) not in choices:
-                raise UsageError(f"{name} must be one of {', '.join(choices)}, got '{getattr(self, name)}'")
-        if not self.batch_seconds > 0:
-            raise UsageError(f"batch_seconds must be above 0, got {self.batch_seconds}")
-        if not 3 * OVERLAP <= self.max_seconds < float("inf"):
-            raise UsageError(f"max_seconds must be at least {3 * OVERLAP:g} and finite, got {self.max_seconds}")
+T = TypeVar("T")
 
 
 @torch.inference_mode()
@@ -76,7 +53,7 @@ def emit(
     emissions = model(torch.from_numpy(padded).to(device), lengths, cmvn=known)
     log_probs = emissions.log_probs.float().cpu().numpy()
     for row, values, length in zip(rows, log_probs, emissions.lengths.tolist()):
-        found[row] = values[:length]
+        found[row] = values[:length].copy()  # or one short row would keep the whole batch in memory
     return found
 
 
@@ -88,14 +65,28 @@ def _stack_cmvn(rows: Sequence[np.ndarray | None], device: torch.device) -> torc
     return torch.from_numpy(np.stack([np.full(shape, np.nan) if row is None else row for row in rows])).float().to(device)
 
 
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items; a thread makes the next one while the caller works on the last."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]
+
+
 class Recognizer:
-    """A model together with the options that decide what it hears and how the answer is searched."""
+    """A model together with the options that decide what it hears."""
 
     def __init__(self, loaded: LoadedModel, options: DecodeOptions):
         self.model, self.tokenizer = loaded.model, loaded.tokenizer
         self.options = options
         self.sample_rate = self.model.options.features.sample_rate
+        #: time from one emission frame to the next, and of the centre of the first, s
+        self.frame_shift_s = self.model.features.frame_shift_s * self.model.encoder.subsampling
+        self.first_frame_s = self.model.features.frame_shift_s * self.model.encoder.centre_frames
         self._hop = self.model.options.features.shift * self.model.encoder.subsampling
+        self._device = next(self.model.parameters()).device
 
     def is_long(self, seconds: float) -> bool:
         return seconds > self.options.max_seconds
@@ -105,37 +96,36 @@ class Recognizer:
         return self._read(utterance.audio_filepath, offset=utterance.offset, duration=utterance.duration)
 
     def hear(self, utterance: Utterance, cmvn: np.ndarray | None = None) -> np.ndarray:
-        """Log-probabilities (T', V) of one utterance of any length."""
-        if not self.is_long(utterance.duration):
-            return emit(self.model, [self.read(utterance)], cmvn=[cmvn])[0]
-        return self._hear_in_windows(self._samples(utterance.duration), self._reader(utterance), cmvn)
+        """Log-probabilities (T', V) of one utterance of any length, all in memory."""
+        return np.concatenate([stretch.log_probs for stretch in self.stretches(utterance, cmvn)])
 
     def hear_file(self, path: str) -> np.ndarray:
-        """Log-probabilities (T', V) of a whole audio file of any length. Raises DataError where it cannot be decoded."""
+        """Log-probabilities (T', V) of a whole audio file, all in memory. Raises DataError where it cannot be decoded."""
+        return np.concatenate([stretch.log_probs for stretch in self.stretches_of_file(path)])
+
+    def stretches(self, utterance: Utterance, cmvn: np.ndarray | None = None) -> Iterator[Stretch]:
+        """The emissions of one utterance of any length: one stretch, or of a long one the stretches between its pauses."""
+        if self.is_long(utterance.duration):
+            yield from self._hear_long(round(utterance.duration * self.sample_rate), self._reader(utterance), cmvn)
+        else:
+            yield Stretch(0, emit(self.model, [self.read(utterance)], cmvn=[cmvn])[0])
+
+    def stretches_of_file(self, path: str) -> Iterator[Stretch]:
+        """As `stretches`, for a whole audio file."""
         info = inspect_audio(path)
         if info.exact and self.is_long(info.duration):
             samples = resampled_length(info.frames, info.sample_rate, self.sample_rate)
-            return self._hear_in_windows(samples, self._reader(Utterance(path, path, info.duration)), None)
+            yield from self._hear_long(samples, self._reader(Utterance(path, path, info.duration)), None)
+            return
         waveform = self._read(path)
-        if not self.is_long(len(waveform) / self.sample_rate):
-            return emit(self.model, [waveform])[0]
-        return self._hear_in_windows(len(waveform), lambda start, stop: waveform[start:stop], None)
-
-    def search(self, log_probs: np.ndarray) -> Hypothesis:
-        """Text with single spaces, none at its ends. Raises DataError for log-probabilities that are not finite."""
-        shift = self.model.features.frame_shift_s
-        return DECODERS[self.options.decoder](
-            log_probs,
-            lambda ids: " ".join(self.tokenizer.decode(ids).split()),
-            frame_shift_s=shift * self.model.encoder.subsampling,
-            first_frame_s=shift * self.model.encoder.centre_frames,
-        )
+        if self.is_long(len(waveform) / self.sample_rate):
+            yield from self._hear_long(len(waveform), lambda start, stop: waveform[start:stop], None)
+        else:
+            yield Stretch(0, emit(self.model, [waveform])[0])
 
     @torch.inference_mode()
     def speaker_statistics(self, utterances: Sequence[Utterance]) -> dict[str, np.ndarray]:
         """Mean and standard deviation (2, D) of the features of each speaker; recordings that cannot be read are left out."""
-        features = self.model.features
-        device = next(self.model.parameters()).device
         sums = StatisticsAccumulator()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AudioWarning)  # told when the recording is decoded, as the faults are
@@ -143,26 +133,75 @@ class Recognizer:
                 if one.speaker is None:
                     continue
                 with contextlib.suppress(DataError):
-                    read = self._reader(one)
-                    windows = self._windows(self._samples(one.duration)) if self.is_long(one.duration) else None
-                    for piece in [self.read(one)] if windows is None else (read(each.start, each.stop) for each in windows):
-                        waveforms, lengths = torch.from_numpy(piece)[None].to(device), torch.tensor([len(piece)], device=device)
-                        found, frames = features(waveforms, lengths)
-                        sums.add(found, frames, keys=[one.speaker])
+                    for piece in self._pieces(one) if self.is_long(one.duration) else [self.read(one)]:
+                        self._add_features(sums, piece, one.speaker)
         return {str(speaker): sums.statistics(speaker).numpy() for speaker in sums.keys()}  # noqa: SIM118 (not a dict)
 
-    def _hear_in_windows(self, samples: int, read: Callable[[int, int], np.ndarray], cmvn: np.ndarray | None) -> np.ndarray:
-        """Window by window, so memory is bounded by `max_seconds`; statistics per utterance become those of each window."""
-        windows = self._windows(samples)
-        emitted = [emit(self.model, [read(window.start, window.stop)], cmvn=[cmvn])[0] for window in windows]
-        return join_emissions(windows, emitted)
+    def _pieces(self, utterance: Utterance) -> Iterator[np.ndarray]:
+        """The samples of a long utterance, block by block."""
+        read = self._reader(utterance)
+        return (read(start, stop) for start, stop in self._blocks(round(utterance.duration * self.sample_rate)))
 
-    def _windows(self, samples: int):
-        longest, overlap = (int(seconds * self.sample_rate) for seconds in (self.options.max_seconds, OVERLAP))
-        return plan_windows(samples, hop=self._hop, longest=longest, overlap=overlap)
+    def _hear_long(self, samples: int, read: Callable[[int, int], np.ndarray], cmvn: np.ndarray | None) -> Iterator[Stretch]:
+        """Piece by piece, so memory does not grow with the length; statistics per utterance are those of the whole recording."""
+        levels, own = self._survey(samples, read)
+        pieces = min(PIECE, self.options.max_seconds - OVERLAP)
+        cuts = plan_cuts(samples / self.sample_rate, find_pauses(levels), longest=pieces)
+        windows = plan_windows(samples, cuts, sample_rate=self.sample_rate, hop=self._hop)
+        model, given = (self.model, cmvn) if own is None else (_with_given_statistics(self.model), self._merged(own, cmvn))
 
-    def _samples(self, seconds: float) -> int:
-        return round(seconds * self.sample_rate)
+        def waveforms() -> Iterator[list[np.ndarray]]:
+            for batch in self._batched(windows):
+                yield [read(window.start, window.stop) for window in batch]
+
+        emitted = (piece for batch in ahead(waveforms()) for piece in emit(model, batch, cmvn=[given] * len(batch)))
+        longest = int(self.options.max_seconds * self.sample_rate) // self._hop
+        yield from join_windows(windows, emitted, longest=longest)
+
+    @torch.inference_mode()
+    def _survey(self, samples: int, read: Callable[[int, int], np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Levels (F,) of a recording and, where the model wants those of an utterance, its mean and deviation (2, D)."""
+        scopes = self.model.options.normalize
+        sums = StatisticsAccumulator() if "utterance" in (scopes.mean, scopes.variance) or scopes.needs_speakers else None
+        levels = []
+        for block in ahead(read(start, stop) for start, stop in self._blocks(samples)):
+            levels.append(measure_levels(block, self.sample_rate))
+            if sums is not None:
+                self._add_features(sums, block, None)
+        return np.concatenate(levels), None if sums is None else sums.statistics().numpy()
+
+    def _add_features(self, sums: StatisticsAccumulator, samples: np.ndarray, key: str | None) -> None:
+        waveforms, lengths = torch.from_numpy(samples)[None], torch.tensor([len(samples)])
+        features, frames = self.model.features(waveforms.to(self._device), lengths.to(self._device))
+        sums.add(features, frames, keys=[key])
+
+    def _merged(self, own: np.ndarray, speaker: np.ndarray | None) -> np.ndarray:
+        """Mean and deviation (2, D) for a long recording: of its speaker where the model asks for them and knows them."""
+        if speaker is None:
+            return own
+        scopes = self.model.options.normalize
+        return np.stack(
+            [speaker[row] if scope == "speaker" else own[row] for row, scope in enumerate((scopes.mean, scopes.variance))]
+        )
+
+    def _blocks(self, samples: int) -> Iterator[tuple[int, int]]:
+        """Stretches of about a minute; no short one at the end, where a recording may lack what its manifest says."""
+        step = round(BLOCK / FRAME) * frame_samples(self.sample_rate)
+        starts = range(0, max(1, samples - self.sample_rate), step)
+        for start in starts:
+            yield start, samples if start == starts[-1] else start + step
+
+    def _batched(self, windows: Sequence[Window]) -> Iterator[list[Window]]:
+        batch: list[Window] = []
+        longest = 0
+        for window in windows:
+            length = window.stop - window.start
+            if batch and max(longest, length) * (len(batch) + 1) > self.options.batch_seconds * self.sample_rate:
+                yield batch
+                batch, longest = [], 0
+            batch.append(window)
+            longest = max(longest, length)
+        yield batch
 
     def _reader(self, utterance: Utterance) -> Callable[[int, int], np.ndarray]:
         def read(start: int, stop: int) -> np.ndarray:
@@ -173,3 +212,14 @@ class Recognizer:
 
     def _read(self, path: str, *, offset: float = 0.0, duration: float | None = None) -> np.ndarray:
         return read_audio(path, sample_rate=self.sample_rate, offset=offset, duration=duration, channels=self.options.channels)
+
+
+def _with_given_statistics(model: SpeechModel) -> SpeechModel:
+    """The same model with the same weights, which takes the statistics of an utterance from outside, like those of a speaker."""
+    old = model.normalizer
+    given = {name: "speaker" for name in ("mean", "variance") if getattr(old.options, name) == "utterance"}
+    normalizer = Normalizer(replace(old.options, **given), model.features.output_size)
+    normalizer.global_mean, normalizer.global_std = old.global_mean, old.global_std
+    view = copy.copy(model)
+    view._modules = {**model._modules, "normalizer": normalizer}
+    return view

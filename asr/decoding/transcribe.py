@@ -1,41 +1,40 @@
-"""Recordings to text: any audio file, or a whole manifest in batches, through one model."""
+"""Recordings to text: any audio file, or a whole manifest in batches, through one model.
+
+A manifest goes through three stages at the same time: a thread reads the recordings of the next batch, the network hears this
+one, and worker threads search the emissions of those before it.
+"""
 
 import contextlib
-import hashlib
 import os
 import sys
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from asr.batches.order import BatchOptions, cut_batches
 from asr.data.audio import WARNINGS, AudioWarning
-from asr.data.files import file_sha256
 from asr.data.manifest import Utterance
-from asr.decoding.greedy import Hypothesis
+from asr.decoding.emissions import Reading, fingerprint, plan_batches, progress_bar, read_batches, speaker_statistics
+from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.output import PartialOutput, Record
 from asr.decoding.recognizer import DecodeOptions, Recognizer, emit
+from asr.decoding.search import Search, count_threads, open_search
+from asr.decoding.windows import Stretch
+from asr.decoding.written import Transcript, render, suffix_of
 from asr.errors import DataError
 from asr.models.package import LoadedModel
 
-#: most recordings in one batch, whatever their length
-MOST_IN_A_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """One audio file and its text; `hypothesis` is None where `error` says why."""
-
-    path: str
-    hypothesis: Hypothesis | None
-    error: str | None = None
-    #: what was odd about the recording, one sentence each
-    notices: tuple[str, ...] = ()
+#: batches whose search may be under way while the network goes on
+BACKLOG = 1
+#: stretches of one recording that may wait for the search
+WAITING = 16
 
 
 @dataclass(frozen=True)
@@ -55,22 +54,32 @@ class Summary:
 
 
 def transcribe_files(
-    loaded: LoadedModel, paths: Sequence[str], options: DecodeOptions | None = None, *, progress: bool = False
+    loaded: LoadedModel,
+    paths: Sequence[str],
+    options: DecodeOptions | None = None,
+    *,
+    progress: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Transcript]:
     """The text of each audio file, one after the other in the order given; a file that cannot be decoded carries its error.
 
     A recording too short for a single frame has the empty text. There is no speaker: a model that normalises by speaker
     takes the statistics of each file.
     """
-    recognizer = Recognizer(loaded, options or DecodeOptions())
-    for path in tqdm(paths, desc="decoding", unit="file", disable=not progress, leave=False, file=sys.stderr):
-        hypothesis, error = None, None
-        with _caught_notices() as notices:
-            try:
-                hypothesis = recognizer.search(recognizer.hear_file(path))
-            except DataError as fault:
-                error = str(fault)
-        yield Transcript(path, hypothesis, error, tuple(dict.fromkeys(str(notice) for notice in notices)))
+    options = options or DecodeOptions()
+    recognizer = Recognizer(loaded, options)
+    search = open_search(loaded.tokenizer, loaded.folder, options, say=say)
+    with ThreadPoolExecutor(count_threads(options)) as pool:
+        for path in tqdm(paths, desc="decoding", unit="file", disable=not progress, leave=False, file=sys.stderr):
+            job = _Job(recognizer, search, pool)
+            with caught_notices() as notices:
+                try:
+                    job.add(recognizer.stretches_of_file(path))
+                except DataError as fault:
+                    job.error = str(fault)
+                record = _record(search, path, job)
+            found = () if record.error is not None else tuple(job.result())
+            yield Transcript(path, found, job.seconds, record, record.error, tuple(notices))
 
 
 def transcribe_manifest(
@@ -79,6 +88,7 @@ def transcribe_manifest(
     out: str | os.PathLike[str],
     options: DecodeOptions | None = None,
     *,
+    search: Search | None = None,
     progress: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Summary:
@@ -86,111 +96,151 @@ def transcribe_manifest(
 
     An utterance that cannot be decoded gets an empty text and `error`. Interrupted, it leaves `out.part`, from which the same
     call goes on. Batches are the same in both runs, so the file comes out the same. `say` is handed one sentence now and
-    then. Raises UsageError and ResourceError about `out`.
+    then. `search` saves reading its files where they are read already. Raises UsageError and ResourceError about `out`.
     """
     options = options or DecodeOptions()
     recognizer = Recognizer(loaded, options)
+    if search is None:
+        texts = [one.text for one in utterances if one.text]
+        search = open_search(loaded.tokenizer, loaded.folder, options, texts=texts, say=say)
     began = time.monotonic()
-    heard, odd = 0.0, Counter[str]()
-    with PartialOutput(out, _fingerprint(loaded, utterances, options), overwrite=options.overwrite) as output:
+    made_from = {**fingerprint(loaded, utterances, options), **search.made_from}
+    durations = {one.id: one.duration for one in utterances}
+    with PartialOutput(out, made_from, overwrite=options.overwrite, folder=options.has_file_each) as output:
         resumed = len(output.done)
         if output.restarted:
             say(f"{output.path} was made by another model, manifest or option; starting afresh")
         if resumed:
             say(f"going on from {output.path}: {resumed} of {len(utterances)} utterances are done")
-        batches = [batch for batch in _batches(utterances, recognizer) if any(one.id not in output.done for one in batch)]
-        statistics = _statistics(recognizer, utterances, say) if batches else {}
-        seconds = round(sum(one.duration for batch in batches for one in batch))
-        bar = tqdm(total=seconds, desc="decoding", unit="s", disable=not progress, leave=False, file=sys.stderr)
-        with bar, _hint(output, len(utterances), say):
-            for batch in batches:
-                output.add(one for one in _decode_batch(recognizer, batch, statistics, odd) if one.id not in output.done)
-                heard += sum(one.duration for one in batch)
-                bar.n = round(heard)
-                bar.refresh()
-        output.finish([one.id for one in utterances])
+        batches = [batch for batch in plan_batches(utterances, recognizer) if any(one.id not in output.done for one in batch)]
+        statistics = speaker_statistics(recognizer, utterances if batches else [], say)
+        seconds = sum(one.duration for batch in batches for one in batch)
+        with _hint(output, len(utterances), say), caught_notices() as notices, progress_bar(seconds, progress) as bar:
+            for records in _decoded(recognizer, search, batches, statistics, bar):
+                output.add(one for one in records if one.id not in output.done)
+        output.finish(
+            [one.id for one in utterances],
+            lambda record: render(record, options.format, durations[record.id]),
+            suffix=suffix_of(options.format),
+        )
     failed = {one.id: error for one in utterances if (error := output.done[one.id].error) is not None}
-    return Summary(len(utterances), heard, time.monotonic() - began, resumed, failed, dict(odd))
+    odd = Counter(WARNINGS[kind] for kind in notices.values())
+    return Summary(len(utterances), seconds, time.monotonic() - began, resumed, failed, dict(odd))
 
 
-def _fingerprint(loaded: LoadedModel, utterances: Sequence[Utterance], options: DecodeOptions) -> dict[str, str | float]:
-    """All that decides the hypotheses: two runs with the same fingerprint write the same file."""
-    digest = hashlib.sha256()
-    for one in utterances:
-        digest.update(ascii((one.id, one.audio_filepath, one.offset, one.duration, one.speaker)).encode())
-    return {
-        "model": file_sha256(loaded.folder / "checksums.json"),
-        "utterances": digest.hexdigest(),
-        "decoder": options.decoder,
-        "device": next(loaded.model.parameters()).device.type,
-        "batch_seconds": options.batch_seconds,
-        "max_seconds": options.max_seconds,
-        "channels": options.channels,
-    }
-
-
-def _batches(utterances: Sequence[Utterance], recognizer: Recognizer) -> list[list[Utterance]]:
-    """Longest first, so that a lack of memory shows at once; a recording heard in windows is a batch by itself."""
-    order = sorted(range(len(utterances)), key=lambda index: (-utterances[index].duration, index))
-    long = [index for index in order if recognizer.is_long(utterances[index].duration)]
-    limits = BatchOptions(utterances=MOST_IN_A_BATCH, seconds=recognizer.options.batch_seconds)
-    durations = [max(0.0, one.duration) for one in utterances]
-    cut = [[index] for index in long] + cut_batches(order[len(long) :], durations, limits)
-    return [[utterances[index] for index in batch] for batch in cut]
-
-
-def _statistics(recognizer: Recognizer, utterances: Sequence[Utterance], say: Callable[[str], None]) -> dict[str, np.ndarray]:
-    """Statistics of each speaker where the model wants them, else none."""
-    if not recognizer.model.options.normalize.needs_speakers:
-        return {}
-    nameless = sum(one.speaker is None for one in utterances)
-    if nameless:
-        say(f"notice: {nameless} of {len(utterances)} utterances name no speaker and are normalised by themselves")
-    return recognizer.speaker_statistics(utterances)
-
-
-def _decode_batch(
-    recognizer: Recognizer, batch: Sequence[Utterance], statistics: dict[str, np.ndarray], odd: Counter[str]
-) -> list[Record]:
-    """One record per utterance of the batch; a recording that cannot be read leaves the others as they are."""
-    errors: dict[str, str] = {}
-    waveforms: dict[str, np.ndarray] = {}
-    emitted: dict[str, np.ndarray] = {}
-    cmvn = {one.id: statistics.get(one.speaker) if one.speaker is not None else None for one in batch}
-    for one in batch:
-        with _caught_notices() as notices:
-            try:
-                if recognizer.is_long(one.duration):
-                    emitted[one.id] = recognizer.hear(one, cmvn[one.id])
-                else:
-                    waveforms[one.id] = recognizer.read(one)
-            except DataError as fault:
-                errors[one.id] = str(fault)
-        odd.update({WARNINGS[notice.kind] for notice in notices})
-    rows = emit(recognizer.model, list(waveforms.values()), cmvn=[cmvn[name] for name in waveforms])
-    emitted.update(zip(waveforms, rows))
-    return [_record(recognizer, one.id, emitted.get(one.id), errors.get(one.id)) for one in batch]
-
-
-def _record(recognizer: Recognizer, name: str, log_probs: np.ndarray | None, error: str | None) -> Record:
-    is_phones = recognizer.tokenizer.options.unit == "phones"
-    if log_probs is not None:
+def _decoded(
+    recognizer: Recognizer,
+    search: Search,
+    batches: Sequence[Sequence[Utterance]],
+    statistics: Callable[[Utterance], np.ndarray | None],
+    bar: tqdm,
+) -> Iterator[list[Record]]:
+    """The records of each batch, in the order of the batches."""
+    with ThreadPoolExecutor(count_threads(recognizer.options)) as pool:
+        waiting: deque[tuple[Sequence[Utterance], dict[str, _Job]]] = deque()
         try:
-            hypothesis = recognizer.search(log_probs)
-            return Record(name, hypothesis.text, hypothesis.text if is_phones else None, round(hypothesis.score, 4))
+            for reading in read_batches(recognizer, batches):
+                jobs = {one.id: _Job(recognizer, search, pool, error=reading.errors.get(one.id)) for one in reading.batch}
+                _hear_batch(recognizer, reading, statistics, jobs, bar)
+                waiting.append((reading.batch, jobs))
+                while len(waiting) > BACKLOG:
+                    yield _records(search, *waiting.popleft())
+            while waiting:
+                yield _records(search, *waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _hear_batch(
+    recognizer: Recognizer,
+    reading: Reading,
+    statistics: Callable[[Utterance], np.ndarray | None],
+    jobs: dict[str, "_Job"],
+    bar: tqdm,
+) -> None:
+    """Run the network; what it says goes to the job of each utterance, a long one stretch by stretch."""
+    known = [statistics(one) for one in reading.batch if one.id in reading.waveforms]
+    rows = emit(recognizer.model, list(reading.waveforms.values()), cmvn=known)
+    for name, log_probs in zip(reading.waveforms, rows):
+        jobs[name].add([Stretch(0, log_probs)])
+    for one in reading.batch:
+        job, before = jobs[one.id], bar.n
+        if recognizer.is_long(one.duration):
+            try:
+                job.add(recognizer.stretches(one, statistics(one)), partial(_move, bar, before))
+            except DataError as fault:
+                job.error = str(fault)
+        _move(bar, before, one.duration)
+
+
+def _records(search: Search, batch: Sequence[Utterance], jobs: dict[str, "_Job"]) -> list[Record]:
+    """One record per utterance of the batch; a recording that cannot be decoded leaves the others as they are."""
+    return [_record(search, one.id, jobs[one.id]) for one in batch]
+
+
+def _record(search: Search, name: str, job: "_Job") -> Record:
+    error = job.error
+    if error is None:
+        try:
+            return make_record(search, name, job.result())
         except DataError as fault:
             error = str(fault)
-    return Record(name, "", "" if is_phones else None, None, error)
+    return Record(name, "", "" if search.is_phones else None, None, error)
+
+
+def make_record(search: Search, name: str, hypotheses: Sequence[Hypothesis]) -> Record:
+    """What is written about one recording."""
+    phones = [search.spell(one.tokens) for one in hypotheses] if search.is_phones else None
+    return Record.of(name, hypotheses, phones, words=search.options.needs_words, nbest=search.options.nbest > 1)
+
+
+class _Job:
+    """One recording on its way through the search."""
+
+    def __init__(self, recognizer: Recognizer, search: Search, pool: ThreadPoolExecutor, *, error: str | None = None):
+        self.error = error
+        #: s of sound heard so far
+        self.seconds = 0.0
+        self._search, self._pool = search, pool
+        self._shift, self._first = recognizer.frame_shift_s, recognizer.first_frame_s
+        self._found: list[Future[list[Hypothesis]]] = []
+
+    def add(self, stretches: Iterable[Stretch], heard: Callable[[float], object] = lambda seconds: None) -> None:
+        """Search the stretches in other threads, waiting where too many would be held in memory."""
+        for stretch in stretches:
+            begin = self._first + stretch.frame * self._shift
+            found = self._pool.submit(self._search, stretch.log_probs, frame_shift_s=self._shift, first_frame_s=begin)
+            self._found.append(found)
+            self.seconds = (stretch.frame + len(stretch.log_probs)) * self._shift
+            heard(self.seconds)
+            if len(self._found) > WAITING:
+                self._found[-WAITING].exception()
+
+    def result(self) -> list[Hypothesis]:
+        """Wait for all of it. Raises what the search raised."""
+        return self._search.join([found.result() for found in self._found])
+
+
+def _move(bar: tqdm, before: float, seconds: float) -> None:
+    bar.update(before + seconds - bar.n)
 
 
 @contextlib.contextmanager
-def _caught_notices() -> Iterator[list[AudioWarning]]:
-    """AudioWarnings raised inside, gathered instead of printed; the list is filled when the block ends."""
-    notices: list[AudioWarning] = []
-    with warnings.catch_warnings(record=True) as caught:
+def caught_notices() -> Iterator[dict[str, str]]:
+    """AudioWarnings raised inside by any thread, gathered instead of printed: message -> kind."""
+    notices: dict[str, str] = {}
+    with warnings.catch_warnings():
         warnings.simplefilter("always", AudioWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, *rest: Any, **named: Any) -> None:
+            if isinstance(message, AudioWarning):
+                notices[str(message)] = message.kind
+            else:
+                others(message, *rest, **named)  # type: ignore[arg-type]
+
+        warnings.showwarning = show
         yield notices
-    notices += [one.message for one in caught if isinstance(one.message, AudioWarning)]
 
 
 @contextlib.contextmanager

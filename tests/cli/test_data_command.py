@@ -132,7 +132,8 @@ def test_an_interrupted_preparation_can_be_repeated(corpus: Path, tmp_path: Path
     with monkeypatch.context() as patch:
         patch.setattr("asr.data.prepare.write_manifest", interrupted)
         assert run(*words, capsys=capsys)[0] == 130
-    assert json.loads((tmp_path / "out" / "prepare.json").read_text()) == {"corpus": "folder", "incomplete": True}
+    record = json.loads((tmp_path / "out" / "prepare.json").read_text())
+    assert record == {"corpus": "folder", "incomplete": True, "parts": ["train", "valid", "test"]}
     assert run(*words, capsys=capsys)[0] == 0
     assert "incomplete" not in json.loads((tmp_path / "out" / "prepare.json").read_text())
 
@@ -151,7 +152,7 @@ def test_a_part_that_is_gone_leaves_no_manifest(corpus: Path, tmp_path: Path, ca
     ("words", "message"),
     [
         (["prepare", "fsd", "--root", "x"], "unknown corpus 'fsd': did you mean fsdd?"),
-        (["prepare"], "no CORPUS behind prepare: expected one of speechocean762, fsdd,"),
+        (["prepare"], "no CORPUS behind prepare: expected one of timit, librispeech,"),
         (["prepare", "--root", "x"], "no CORPUS behind prepare"),
         (["prepair", "fsdd"], "unknown command 'prepair': expected asr-data prepare CORPUS"),
         (["prepare", "fsdd"], "missing --root, --out"),

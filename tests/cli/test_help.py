@@ -21,7 +21,10 @@ HEAVY = {"torch", "torchaudio", "hydra", "omegaconf", "numpy", "numba", "librosa
 #: (option class, command's configuration) of all commands that compose one
 COMPOSED = {
     "train": TRAINING,
+    "lm_train": ("asr.data.language_model", "LanguageModelOptions"),
+    "lm_perplexity": ("asr.data.language_model", "PerplexityOptions"),
     "decode": ("asr.decoding.transcribe", "DecodeOptions"),
+    "align": ("asr.decoding.align_manifest", "AlignOptions"),
     "score": ("asr.scoring.score", "ScoreOptions"),
 }
 #: asr-data reads its corpora's tables, which need numpy
@@ -36,7 +39,7 @@ def run(*words: str, flags: tuple[str, ...] = (), **environment: str | None) -> 
     )
 
 
-@pytest.mark.parametrize("command", ["", "train", "decode", "score", "data"])
+@pytest.mark.parametrize("command", ["", "train", "lm", "decode", "align", "score", "data"])
 @pytest.mark.parametrize("flag", ["--help", "-h", "--version"])
 def test_help_loads_nothing_heavy(command: str, flag: str) -> None:
     words = [command, flag] if command else [flag]
@@ -65,9 +68,8 @@ def test_the_list_names_every_command_and_no_other() -> None:
 @pytest.mark.parametrize(("word", "meant"), [("trian", "train"), ("asr-scroe", "score"), ("decoder", "decode"), ("Data", "data")])
 def test_an_unknown_command_is_refused(word: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_list.main([word, "x"]) == 2
-    assert (
-        capsys.readouterr().err == f"asr: '{word}' is no command: did you mean '{meant}'? There are data, train, decode, score.\n"
-    )
+    names = ", ".join(command_list.COMMANDS)
+    assert capsys.readouterr().err == f"asr: '{word}' is no command: did you mean '{meant}'? There are {names}.\n"
 
 
 def test_both_ways_to_name_a_command_reach_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +192,7 @@ def test_it_works_from_inside_a_zip_file(tmp_path: Path) -> None:
     assert list(elsewhere.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["asr-train", "asr-decode", "asr-score", "asr-data"])
+@pytest.mark.parametrize("command", ["asr-train", "asr-lm", "asr-decode", "asr-score", "asr-data"])
 def test_the_installed_commands_answer(command: str) -> None:
     script = shutil.which(command, path=str(Path(sys.executable).parent))
     if script is None:

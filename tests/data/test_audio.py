@@ -409,8 +409,45 @@ def test_a30_a_failing_disk_is_a_data_error(tmp_path, monkeypatch):
         raise OSError(errno.EIO, "input/output error")
 
     (tmp_path / "x.wav").write_bytes(encoded(tmp_path, noise(0.1)))
-    monkeypatch.setattr(audio, "examine", fail)
-    refused(tmp_path / "x.wav", None, "unreadable-file", "cannot be read", "disk")
+    waits: list[float] = []
+    monkeypatch.setattr(audio.time, "sleep", waits.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(audio, "examine", fail)
+        refused(tmp_path / "x.wav", None, "unreadable-file", "cannot be read", "disk")
+    assert waits == 2 * list(audio.PAUSES_S), "each of the two readers waits"
+
+
+@pytest.mark.parametrize("where", ["open", "examine"])
+@pytest.mark.parametrize(("failures", "survives"), [(3, True), (4, False)])
+def test_a30_what_passes_is_waited_for_three_times(tmp_path, monkeypatch, where, failures, survives):
+    module = files.os if where == "open" else audio
+    working = getattr(module, where)
+    left = [failures]
+
+    def flaky(*arguments):
+        if left[0] and (where == "examine" or str(arguments[0]).endswith("x.wav")):
+            left[0] -= 1
+            raise OSError(errno.ESTALE, "stale file handle")
+        return working(*arguments)
+
+    path = tmp_path / "x.wav"
+    path.write_bytes(encoded(tmp_path, noise(0.1)))
+    monkeypatch.setattr(audio.time, "sleep", lambda _: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, where, flaky)
+        if survives:
+            assert len(read_16k(path)) == 1600
+        else:
+            with pytest.raises(AudioError, match="cannot be read"):
+                inspect_audio(path)
+    assert left == [0]
+
+
+def test_a30_what_does_not_pass_is_not_waited_for(tmp_path, monkeypatch):
+    waits: list[float] = []
+    monkeypatch.setattr(audio.time, "sleep", waits.append)
+    refused(tmp_path / "x.wav", None, "missing-file", "no such file")
+    assert waits == []
 
 
 @pytest.mark.parametrize(

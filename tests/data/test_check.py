@@ -185,6 +185,20 @@ def test_m06_durations_may_differ_by_50_ms(say, stated, fault):
         only(report, "duration-mismatch", fault, "in the recording")
 
 
+@pytest.mark.parametrize(("whole", "fault"), [(1.04, None), (1.06, "a piece of 1.060 s in the manifest, 1.000 s in")])
+@pytest.mark.parametrize("offset", [0.0, 0.25])
+def test_m06_a_piece_is_compared_by_its_recording(say, whole, fault, offset):
+    """A piece from the start on, alone of its recording, is told from a wrong duration by what the manifest says of the whole."""
+    piece = replace(say("a"), offset=offset, duration=0.5, extra={"recording_duration": whole})
+    report = check([piece])
+    if fault is None:
+        assert not report.problems
+    else:
+        only(report, "duration-mismatch", fault)
+    without = check([replace(piece, extra={})])
+    assert bool(without.problems) == (offset == 0)
+
+
 @pytest.mark.parametrize(
     ("offset", "duration", "kind"),
     [

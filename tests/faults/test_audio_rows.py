@@ -3,8 +3,11 @@
 Each row puts one recording between two good ones. What cannot be used is named with its line and id and costs the others nothing.
 """
 
+import errno
+import importlib
 import io
 import json
+import os
 import struct
 import tracemalloc
 from collections.abc import Callable
@@ -53,6 +56,27 @@ def forged_mp3(samples: np.ndarray) -> bytes:
     return bytes(changed)
 
 
+def wav_with(samples: np.ndarray, at: int, form: str, value: int) -> bytes:
+    """A WAV with one number of its header changed: 22 channels, 24 sample rate."""
+    changed = bytearray(encoded(samples))
+    struct.pack_into(form, changed, at, value)
+    return bytes(changed)
+
+
+def flipped(data: bytes) -> bytes:
+    """One bit in the middle is another one."""
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 1
+    return bytes(changed)
+
+
+def without_table(samples: np.ndarray) -> bytes:
+    """An MP3 of changing bit rate at 16 kHz behind an ID3 tag, without its first frame, which tells the length."""
+    data = encoded(resampled(samples, 16000), 16000, form="MP3")
+    assert b"Xing" in data[:200]
+    return b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + data[data.index(data[:2], 2) :]
+
+
 def resampled(samples: np.ndarray, rate: int) -> np.ndarray:
     import soxr
 
@@ -73,10 +97,10 @@ class Row:
     recording is used. words: what the message says, the two numbers compared and what to do; N stands for the number of samples.
     decoding_finds: the headers are in order, check=full finds the fault. note: class under which an oddity that is used is
     counted. same_text: it is decoded to the text of the untouched recording. seconds: the duration where it is not that of the
-    tones. train_kind: the fault that only training has.
+    tones. train_kind: the fault that only training has. plant: puts something else than a file of bytes there.
     """
 
-    make: Callable[[np.ndarray], bytes | None]
+    make: Callable[[np.ndarray], bytes | None] = lambda samples: None
     kind: str = ""
     words: tuple[str, ...] = ()
     decoding_finds: bool = False
@@ -84,6 +108,7 @@ class Row:
     same_text: bool = False
     seconds: float | None = None
     train_kind: str = ""
+    plant: Callable[[Path], object] | None = None
 
 
 HTML = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
@@ -111,6 +136,16 @@ REFUSED = {
         "wrong-header",
         ("the header says 0 bytes of samples, the file has {2N}", "ffmpeg -ignore_length 1 -i"),
     ),
+    "A12-zero": Row(
+        lambda x: wav_with(x, 24, "<I", 0), "bad-sample-rate", ("the header says 0 Hz, outside 4-192 kHz", "write the file again")
+    ),
+    "A12-huge": Row(
+        lambda x: wav_with(x, 24, "<I", 0xFFFFFFFF), "bad-sample-rate", ("the header says 4294967295 Hz", "write the file again")
+    ),
+    "A13-one": Row(lambda x: wav_with(x, 24, "<I", 1), "bad-sample-rate", ("the header says 1 Hz", "4-192 kHz")),
+    "A13-forged": Row(lambda x: wav_with(x, 24, "<I", 655350), "bad-sample-rate", ("the header says 655350 Hz", "4-192 kHz")),
+    "A14-none": Row(lambda x: wav_with(x, 22, "<H", 0), "bad-channels", ("the header says 0 channels, outside 1-32",)),
+    "A14-many": Row(lambda x: wav_with(x, 22, "<H", 65535), "bad-channels", ("the header says 65535 channels, outside 1-32",)),
     "A17-nan": Row(
         lambda x: poisoned(x, np.nan), "non-finite", ("NaN or infinite samples", "write it again"), decoding_finds=True
     ),
@@ -133,10 +168,34 @@ REFUSED = {
     "A24-html": Row(lambda x: HTML, "not-audio", ("is an HTML page", "download it again")),
     "A24-json": Row(lambda x: b'{"error": "rate limit"}', "not-audio", ("is JSON", "download it again")),
     "A24-pointer": Row(lambda x: POINTER, "not-audio", ("is a Git LFS pointer", "run git lfs pull")),
+    "A25-folder": Row(kind="unreadable-file", words=("is a folder, expected a file",), plant=Path.mkdir),
+    "A25-pipe": Row(kind="unreadable-file", words=("is a named pipe, expected a regular file",), plant=os.mkfifo),
+    "A25-device": Row(
+        kind="unreadable-file", words=("is a device, expected a regular file",), plant=lambda path: path.symlink_to("/dev/zero")
+    ),
+    "A25-dangling": Row(
+        kind="missing-file", words=("is a link to nowhere, which does not exist",), plant=lambda path: path.symlink_to("nowhere")
+    ),
+    "A25-circle": Row(
+        kind="missing-file", words=("is a link that leads back to itself",), plant=lambda path: path.symlink_to(path.name)
+    ),
+    "A27-flac": Row(
+        lambda x: flipped(encoded(x, form="FLAC")),
+        "cut-file",
+        ("header promises {N} samples", "cut or damaged", "copy or download it again"),
+    ),
+    "A32-shorten": Row(
+        lambda x: encoded(x, form="NIST").replace(b"-s3 pcm", b"-s26 pcm,embedded-shorten-v2.00", 1),
+        "unsupported-format",
+        ("is a SPHERE file compressed with shorten", "sph2pipe -f wav"),
+    ),
 }
 USED = {
     "A8": Row(lambda x: encoded(x)[:-1], note="half-sample", same_text=True),
     "A9": Row(lambda x: wav_with_sizes(x, 0xFFFFFFFF, 0xFFFFFFFF), same_text=True),
+    "A11": Row(lambda x: wav_with_sizes(x, 2_000_000_036, 2_000_000_000), same_text=True),
+    "A15-two": Row(lambda x: encoded(np.stack([x, x], axis=1)), note="mixed-channels", same_text=True),
+    "A15-eight": Row(lambda x: encoded(np.stack([x] * 8, axis=1)), note="mixed-channels", same_text=True),
     "A16-ulaw": Row(lambda x: encoded(x, subtype="ULAW"), same_text=True),
     "A16-down": Row(lambda x: encoded(resampled(x, 44100), 44100), note="resampled", same_text=True),
     "A16-up": Row(lambda x: encoded(resampled(x, 4000), 4000), note="upsampled", same_text=True),
@@ -146,6 +205,17 @@ USED = {
     "A20-window": Row(lambda x: encoded(x[:200]), seconds=200 / RATE, train_kind="ctc-impossible"),
     "A20-frames": Row(lambda x: encoded(x[:700]), seconds=700 / RATE, train_kind="ctc-impossible"),
     "A23-mp3": Row(lambda x: encoded(x, form="MP3"), same_text=True),
+    "A28-tag": Row(lambda x: b"ID3\x04\0\0\0\0\x02\0" + bytes(256) + encoded(x, form="MP3"), same_text=True),
+    "A32-u8": Row(lambda x: encoded(x, subtype="PCM_U8"), same_text=True),
+    "A32-24": Row(lambda x: encoded(x, subtype="PCM_24"), same_text=True),
+    "A32-32": Row(lambda x: encoded(x, subtype="PCM_32"), same_text=True),
+    "A32-double": Row(lambda x: encoded(x, subtype="DOUBLE"), same_text=True),
+    "A32-alaw": Row(lambda x: encoded(x, subtype="ALAW"), same_text=True),
+    "A32-wavex": Row(lambda x: encoded(x, form="WAVEX"), same_text=True),
+    "A32-rf64": Row(lambda x: encoded(x, form="RF64"), same_text=True),
+    "A32-aiff": Row(lambda x: encoded(x, form="AIFF"), same_text=True),
+    "A32-au": Row(lambda x: encoded(x, form="AU"), same_text=True),
+    "A32-sphere": Row(lambda x: encoded(x, form="NIST"), same_text=True),
 }
 ROWS = {**REFUSED, **USED}
 
@@ -174,6 +244,8 @@ def build(speech: Path, folder: Path, rows: dict[str, Row]) -> list[dict[str, An
         path = f"audio/{name}.wav"
         if content is not None:
             (folder / path).write_bytes(content)
+        if row.plant is not None:
+            row.plant(folder / path)
         text = source["text"] if row.train_kind == "" else "abcabcabcabcabcabcabcabcabc"
         lines.append({**source, "id": name, "audio_filepath": path, "duration": row.seconds or source["duration"], "text": text})
     lines.append(last)
@@ -253,7 +325,7 @@ def test_decoding_files_leaves_its_text_empty(case, asr, run_dir):
     assert all(word in shown for word in case.words)
 
 
-@each({name: row for name, row in REFUSED.items() if name != "A1" and not row.decoding_finds})
+@each({name: row for name, row in REFUSED.items() if name != "A1" and not row.decoding_finds and row.plant is None})
 def test_preparing_a_folder_refuses_it(case, asr, tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
@@ -305,7 +377,18 @@ def test_decoding_uses_it(case, asr, run_dir, tmp_path):
         assert lines[1]["text"] == ""
     outcome = fine(asr("decode", f"model={run_dir}", case.bad))
     assert outcome.out == f"{case.bad}\t{lines[1]['text']}\n"
-    assert ("notice: " in outcome.err) == (case.row.note in ("half-sample", "upsampled"))
+    assert ("notice: " in outcome.err) == (case.row.note in ("half-sample", "mixed-channels", "upsampled"))
+
+
+@pytest.mark.parametrize("case", ["A15-two", "A15-eight"], indirect=True)
+def test_several_channels_can_be_refused_and_are_never_mixed_in_silence(case, asr, run_dir, tmp_path):
+    outcome = asr("train", *train_words(case.folder, tmp_path / "run", data__channels="error"))
+    row_of(told(outcome, 3, "1 of 3"), "channels, expected one (data.channels=error)")
+    outcome = asr("decode", f"model={run_dir}", "channels=error", case.bad)
+    told(outcome, 3, "1 of 1 files")
+    row_of(outcome.err, "expected one; set channels=mix or channels=first")
+    outcome = fine(asr("train", *train_words(case.folder, tmp_path / "first", data__channels="first")))
+    row_of(outcome.err, "note: first-channel ")
 
 
 @pytest.mark.parametrize("case", ["A16-ulaw", "A16-down", "A16-up"], indirect=True)
@@ -344,3 +427,148 @@ def test_all_of_them_are_listed_at_once_and_can_be_skipped(speech, asr, tmp_path
     notes = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["notes"]
     assert notes["training_utterances"] == 2
     assert report_of(tmp_path / "run")["train"]["usable"] == 2
+
+
+def test_a28_mp3_without_a_length_table(speech, asr, run_dir, tmp_path):
+    """The encoder's padding counts, then, but prepare, the full check and decoding agree on how long it is."""
+    corpus, out = tmp_path / "corpus", tmp_path / "data"
+    corpus.mkdir()
+    for line in read_lines(speech / "test.jsonl")[:4]:
+        samples, _ = soundfile.read(speech / line["audio_filepath"])
+        (corpus / f"{line['id']}.mp3").write_bytes(without_table(samples))
+        (corpus / f"{line['id']}.txt").write_text(line["text"])
+    fine(asr("data", "prepare", "folder", "--root", corpus, "--out", out, "--valid-fraction", "0.25", "--test-fraction", "0"))
+    fine(asr("train", *train_words(out, tmp_path / "run", data__check="full")))
+    report = report_of(tmp_path / "run")["train"]
+    assert (report["usable"], report["problems"]) == (3, [])
+    fine(asr("decode", f"model={run_dir}", *sorted(corpus.glob("*.mp3"))))
+
+
+@pytest.fixture
+def good(speech, tmp_path) -> Path:
+    """A data folder of three recordings; the second one is audio/test-001.wav."""
+    (tmp_path / "data").mkdir()
+    lines = small_set(speech, tmp_path / "data" / "set")
+    (tmp_path / "data" / "set" / "train.jsonl").write_bytes(to_lines(lines))
+    return tmp_path / "data" / "set"
+
+
+def test_a26_a_recording_that_may_not_be_read(good, asr, run_dir, monkeypatch, tmp_path):
+    """For a superuser, who may read everything, the system call is made to refuse."""
+    path = good / "audio" / "test-001.wav"
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        working = os.open
+
+        def deny(name, *rest, **more):
+            if os.fspath(name) == str(path):
+                raise PermissionError(errno.EACCES, "denied")
+            return working(name, *rest, **more)
+
+        monkeypatch.setattr(os, "open", deny)
+    words = ("test-001.wav", "no permission to read it; change its mode or owner")
+    verdict = told(asr("train", *train_words(good, tmp_path / "run")), 3, "1 of 3")
+    assert all(word in row_of(verdict, "line 2, test-001: ") for word in words)
+    outcome = asr("decode", f"model={run_dir}", path)
+    told(outcome, 3, "1 of 1 files")
+    assert all(word in outcome.err for word in words)
+
+
+def cut_before_reading(monkeypatch: pytest.MonkeyPatch, module: str, path: Path) -> None:
+    """The recording loses its second half between the check and the reading."""
+    target = importlib.import_module(module)
+    working = target.read_audio
+    whole = path.read_bytes()
+
+    def read(name, **options):
+        if os.fspath(name) == str(path):
+            path.write_bytes(whole[: len(whole) // 2])
+        return working(name, **options)
+
+    monkeypatch.setattr(target, "read_audio", read)
+
+
+def test_a29_a_recording_is_cut_while_it_is_used(good, asr, run_dir, monkeypatch, tmp_path):
+    path = good / "audio" / "test-001.wav"
+    whole = path.read_bytes()
+    with monkeypatch.context() as patch:
+        cut_before_reading(patch, "asr.batches.dataset", path)
+        told(
+            asr("train", *train_words(good, tmp_path / "run")),
+            3,
+            "test-001.wav",
+            "RIFF header promises",
+            "copy or download it again",
+        )
+    assert report_of(tmp_path / "run")["train"]["problems"] == [], "it was whole when it was checked"
+    path.write_bytes(whole)
+    out = tmp_path / "hyp.jsonl"
+    cut_before_reading(monkeypatch, "asr.decoding.recognizer", path)
+    outcome = asr("decode", f"model={run_dir}", f"manifest={good / 'train.jsonl'}", f"out={out}", "device=cpu")
+    told(outcome, 3, "1 of 3 recordings could not be decoded")
+    row_of(outcome.err, "not decoded: test-001: ")
+    assert ["error" in line for line in read_lines(out)] == [False, True, False]
+
+
+@pytest.mark.parametrize(("failures", "survives"), [(3, True), (10**6, False)])
+def test_a30_a_share_that_fails_for_a_moment(good, asr, monkeypatch, tmp_path, failures, survives):
+    """Three further attempts, then it is a problem of that recording."""
+    path = good / "audio" / "test-001.wav"
+    working, left = os.open, [failures]
+
+    def flaky(name, *rest, **more):
+        if left[0] and os.fspath(name) == str(path):
+            left[0] -= 1
+            raise OSError(errno.ESTALE, "stale")
+        return working(name, *rest, **more)
+
+    monkeypatch.setattr(os, "open", flaky)
+    monkeypatch.setattr("asr.data.audio.PAUSES_S", (0.0, 0.0, 0.0))
+    outcome = asr("train", *train_words(good, tmp_path / "run"))
+    if survives:
+        fine(outcome)
+        assert left == [0]
+    else:
+        row_of(told(outcome, 3, "1 of 3", "1 unreadable-file"), "cannot be read (Stale file handle)")
+        assert left == [failures - 4]
+
+
+NAMES = [
+    *(
+        "two words.wav",
+        'it\'s "quoted".wav',
+        "line\nbreak.wav",
+        "\u00e9.wav",
+        "e\u0301 apart.wav",
+        "\N{MICROPHONE}.wav",
+        "-leading.wav",
+    ),
+    *("a" * 251 + ".wav", "k=v, {x} #1 $(ls);`id`.wav", os.fsdecode(b"caf\xe9.wav")),
+]
+
+
+def test_a31_any_name(speech, asr, run_dir, tmp_path):
+    """Through a manifest that prepare writes, training, decoding it, and decoding the files themselves."""
+    corpus, out = tmp_path / "corpus", tmp_path / "data"
+    corpus.mkdir()
+    source = read_lines(speech / "test.jsonl")[1]
+    sound = (speech / source["audio_filepath"]).read_bytes()
+    paths = []
+    for name in NAMES:
+        path = corpus / name
+        try:
+            path.write_bytes(sound)
+        except OSError:
+            continue  # this file system takes UTF-8 only
+        path.with_suffix(".txt").write_text(source["text"])
+        paths.append(path)
+    assert len(paths) >= len(NAMES) - 1
+    fine(asr("data", "prepare", "folder", "--root", corpus, "--out", out, "--valid-fraction", "0.1", "--test-fraction", "0"))
+    lines = read_lines(out / "train.jsonl") + read_lines(out / "valid.jsonl")
+    assert len({line["id"] for line in lines}) == len(paths)
+    fine(asr("train", *train_words(out, tmp_path / "run")))
+    hyp = tmp_path / "hyp.jsonl"
+    fine(asr("decode", f"model={run_dir}", f"manifest={out / 'train.jsonl'}", f"out={hyp}", "device=cpu"))
+    assert {line["text"] for line in read_lines(hyp)} == {source["text"]}
+    outcome = fine(asr("decode", f"model={run_dir}", "--", *paths))
+    assert outcome.out.count(f"\t{source['text']}\n") == len(paths) == outcome.out.count("\n")

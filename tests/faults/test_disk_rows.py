@@ -1,10 +1,7 @@
 """Rows C4 and C5: no space, a size limit, no permission. It is said, nothing earlier is lost, no half of a file stays."""
 
 import json
-import os
 import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,20 +68,6 @@ def test_c5_small_files_are_named_too(stage, few, tmp_path, file):
     assert steps(tmp_path / "run") == [2]
     fine(stage.run("train", words, ("no_curves", {})))
     assert [line["epoch"] for line in read_lines(ballast)][-1] == 2
-
-
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A file system of 3 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.getuid() != 0 or not shutil.which("mount"):
-        pytest.skip("mounting a small disk needs root")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(("place", "leave"), [("model", 20_000), ("checkpoints/step-0000004", 1_000_000)])

@@ -1,6 +1,8 @@
 """Rows M of the catalogue, faults of manifests and transcripts, through asr-train, asr-decode, asr-score and asr-data."""
 
+import gzip
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asr.data.manifest import read_manifest, write_manifest
+from asr.data.manifest import read_manifest, scan_json_lines, write_manifest
 from tests.faults.commands import fine, read_lines, small_set, to_lines, told, train_words
 from tests.faults.test_audio_rows import report_of, row_of
 
@@ -314,3 +316,186 @@ def test_m10_the_limit_is_exact(speech, asr, tmp_path):
         "at speed 1.1",
     )
     fine(asr("train", *words))
+
+
+def small_data(speech: Path, folder: Path, *, train: list[str], valid: list[str]) -> Path:
+    """A data folder whose recordings have these texts."""
+    lines = small_set(speech, folder)
+    for part, texts in (("train", train), ("valid", valid)):
+        items = [{**line, "id": f"{part}-{line['id']}", "text": text} for line, text in zip(lines, texts)]
+        (folder / f"{part}.jsonl").write_bytes(to_lines(items))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "options", "symbols"),
+    [
+        (["n\u00e9", "ne\u0301", "en"], ["ne\u0301", "n\u200b\u00e9", "\u200fn\u00ade\u0301"], (), {"e", "n", "\u00e9"}),
+        (["a1", "1a"], ["\uff41\uff11", "a\ufeff1"], ("tokens.unicode=NFKC",), {"a", "1"}),
+        (["it's", "st"], ["it\u2019s"], ('tokens.map={\u2019: "\'"}',), {"i", "t", "'", "s"}),
+    ],
+)
+def test_m11_however_a_text_is_composed(speech, asr, tmp_path, train, valid, options, symbols):
+    """Composed and decomposed letters, invisible marks, wide digits and curly quotes are the same symbols, as declared."""
+    data = small_data(speech, tmp_path / "data", train=train, valid=valid)
+    fine(asr("train", *train_words(data, tmp_path / "run"), *options))
+    written = (tmp_path / "run" / "model" / "tokens.txt").read_text(encoding="utf-8").splitlines()
+    assert {line.rpartition(" ")[0] for line in written[1:]} == symbols
+    assert report_of(tmp_path / "run")["valid"]["usable"] == len(valid)
+
+
+def test_m11_without_the_declaration_they_differ(speech, asr, tmp_path):
+    data = small_data(speech, tmp_path / "data", train=["it's", "st"], valid=["it's", "it\u2019s"])
+    verdict = told(asr("train", *train_words(data, tmp_path / "run")), 3, "valid.jsonl", "tokens.map")
+    row_of(verdict, "U+2019")
+
+
+@pytest.mark.parametrize("name", ["<blank>", "<unk>", "<s>", "</s>"])
+@pytest.mark.parametrize("part", ["train", "valid"])
+def test_m12_names_the_toolkit_keeps_for_itself(speech, asr, tmp_path, name, part):
+    texts = {"train": ["ab", "ba"], "valid": ["ab"]}
+    texts[part] = [f"a {name} b", *texts[part][1:]]
+    data = small_data(speech, tmp_path / "data", **texts)
+    words = train_words(data, tmp_path / "run")
+    told(asr("train", *words), 3, name)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    fine(asr("train", *words, f"tokens.map={{'{name}': '', ' ': ''}}"))
+
+
+def test_m13_a_line_of_fifty_megabytes(speech, asr, tmp_path):
+    lines = small_set(speech, tmp_path / "data")
+    manifest = tmp_path / "data" / "train.jsonl"
+    long = to_lines([{**lines[1], "text": "a" * 50_000_000}])
+    manifest.write_bytes(to_lines(lines[:1]) + long + to_lines(lines[2:]))
+    tracemalloc.start()
+    try:
+        verdict = told(asr("train", *train_words(tmp_path / "data", tmp_path / "run")), 3, "1 of 3")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    row_of(verdict, "the line is longer than 4 MiB; expected one utterance per line")
+    assert peak < 30 * 2**20
+
+
+def test_m13_many_lines_are_read_one_by_one(tmp_path):
+    """What reading costs does not grow with the number of lines."""
+    peaks = []
+    for count in (2_000, 40_000):
+        path = tmp_path / f"{count}.jsonl"
+        path.write_bytes(
+            to_lines([{"id": f"u{n}", "audio_filepath": "a.wav", "duration": 1.0, "text": "a"} for n in range(count)])
+        )
+        tracemalloc.start()
+        try:
+            assert sum(isinstance(item, dict) for _, item in scan_json_lines(path)) == count
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0] + 2**16
+
+
+def test_m14_paths_belong_to_the_manifest(speech, asr, run_dir, tmp_path, monkeypatch):
+    """From any working folder, and with a relative data.dir."""
+    lines = small_set(speech, tmp_path / "data")
+    (tmp_path / "data" / "train.jsonl").write_bytes(to_lines(lines))
+    assert not Path(lines[0]["audio_filepath"]).is_absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    fine(asr("train", *train_words(Path("..") / "data", Path("run"))))
+    assert (tmp_path / "elsewhere" / "run" / "model").is_dir()
+    fine(asr("decode", f"model={run_dir}", "manifest=../data/train.jsonl", "out=hyp.jsonl"))
+    assert len(read_lines(tmp_path / "elsewhere" / "hyp.jsonl")) == 3
+
+
+def test_m15_commands_are_not_run(speech, asr, run_dir, tmp_path):
+    """Neither in wav.scp nor in a manifest, whatever is to be skipped."""
+    lines = small_set(speech, tmp_path / "data")
+    canary = tmp_path / "canary"
+    command = f"touch {canary} |"
+    (tmp_path / "data" / "train.jsonl").write_bytes(to_lines([lines[0], {**lines[1], "audio_filepath": command}, lines[2]]))
+    told(asr("train", *train_words(tmp_path / "data", tmp_path / "run")), 3, "1 of 3", "missing-file", command)
+    told(
+        asr("decode", f"model={run_dir}", f"manifest={tmp_path / 'data' / 'train.jsonl'}", f"out={tmp_path / 'hyp'}"), 3, "1 of 3"
+    )
+    for name, value in (("wav.scp", f"u0 {command}\n"), ("text", "u0 a\n")):
+        (tmp_path / "data" / name).write_text(value)
+    words = ["prepare", "kaldi", "--root", tmp_path / "data", "--out", tmp_path / "out"]
+    for policy in ("error", "skip"):
+        told(asr("data", *words, "--on-bad", policy), 3, "wav.scp:1: commands are not run", "sph2pipe -f wav IN OUT.wav")
+    assert not canary.exists()
+
+
+def test_m16_what_train_and_valid_share_is_counted(speech, asr, tmp_path):
+    lines = small_set(speech, tmp_path / "data")
+    (tmp_path / "data" / "train.jsonl").write_bytes(to_lines(lines))
+    shared = [{**line, "id": f"valid-{line['id']}"} for line in lines[:2]]
+    (tmp_path / "data" / "valid.jsonl").write_bytes(to_lines(shared))
+    outcome = fine(asr("train", *train_words(tmp_path / "data", tmp_path / "run")))
+    speakers = len({line["speaker"] for line in shared})
+    assert report_of(tmp_path / "run")["valid"]["warnings"] == {"shared-speakers": speakers, "shared-recordings": 2}
+    row_of(outcome.err, "stretches of recordings stand in more than one part: the error rate on them flatters")
+    row_of(outcome.err, "speakers stand in more than one part: the error rate on them flatters")
+
+
+@pytest.mark.parametrize(
+    ("pack", "words"),
+    [
+        (gzip.compress, ("is gzip-compressed", "unpack it with gunzip")),
+        (lambda data: gzip.compress(data)[:-20], ("is gzip-compressed", "unpack it with gunzip")),
+        (lambda data: b"\x28\xb5\x2f\xfd" + data[:50], ("is zstd-compressed", "unpack it with unzstd")),
+    ],
+    ids=["gzip", "gzip-cut", "zstd-cut"],
+)
+def test_m17_packed_manifests_are_not_read_whole_or_cut(speech, asr, run_dir, tmp_path, pack, words):
+    lines = small_set(speech, tmp_path / "data")
+    manifest = tmp_path / "data" / "train.jsonl"
+    manifest.write_bytes(pack(to_lines(lines)))
+    told(asr("train", *train_words(tmp_path / "data", tmp_path / "run")), 3, "train.jsonl", *words)
+    told(asr("decode", f"model={run_dir}", f"manifest={manifest}", f"out={tmp_path / 'hyp'}"), 3, *words, alone=True)
+
+
+def test_m18_a_manifest_that_changed_since_the_checkpoint(speech, asr, tmp_path):
+    lines = small_set(speech, tmp_path / "data")
+    manifest = tmp_path / "data" / "train.jsonl"
+    manifest.write_bytes(to_lines(lines))
+    fine(asr("train", *train_words(tmp_path / "data", tmp_path / "run")))
+    manifest.write_bytes(to_lines([*lines[:2], {**lines[2], "text": "abc"}]))
+    told(asr("train", *train_words(tmp_path / "data", tmp_path / "run", training__epochs=1)), 2, "train.jsonl")
+    manifest.write_bytes(to_lines(lines))
+    assert "already complete" in fine(asr("train", *train_words(tmp_path / "data", tmp_path / "run"))).err
+
+
+def test_m19_a_kaldi_folder_with_everything_wrong(speech, asr, tmp_path):
+    lines = small_set(speech, tmp_path / "data")
+    paths = [tmp_path / "data" / line["audio_filepath"] for line in lines]
+    for name, value in (
+        ("wav.scp", f"r2 {paths[2]}\nr0 {paths[0]}\nr1 ~/audio.wav\nr3 {paths[1]}\nr3 {paths[1]}\n"),
+        ("text", "u0 ab\nu1 ba\nu2 bb\nu4 b\n"),
+        ("utt2spk", "u0 s0\nu1 s1\nu2 s2\n"),
+        ("segments", "u0 r0 0 0.2\nu1 r1 0 0.1\nu2 r2 0.3 0.3\nu3 r9 0 0.1\nu5 r0 x y\n"),
+    ):
+        (tmp_path / "data" / name).write_text(value)
+    outcome = asr("data", "prepare", "kaldi", "--root", tmp_path / "data", "--out", tmp_path / "out")
+    verdict = told(outcome, 3, "1 utterances usable")
+    for place, fault in (
+        ("wav.scp:3", "starts with ~, which only a shell expands"),
+        ("wav.scp:5", "r3 already stands on line 4"),
+        ("segments:3", "expected 0 <= start < end, got 0.3 and 0.3 s"),
+        ("segments:4", "its recording r9 does not stand in wav.scp"),
+        ("segments:5", "expected UTTERANCE RECORDING START END"),
+        ("text:4", "u4 does not stand in segments"),
+        ("wav.scp:4", "recording r3 has no line in segments"),
+    ):
+        assert any(f"{place}: " in line and fault in line for line in verdict.splitlines()), f"{place} {fault}"
+    assert "wav.scp:2: not in Kaldi's sorted order, which does not matter here" in verdict
+
+
+def test_m20_a_table_with_stray_quotes_and_tabs(speech, asr, tmp_path):
+    lines = small_set(speech, tmp_path / "data")
+    table = tmp_path / "data" / "table.tsv"
+    rows = [f"{line['audio_filepath']}\t{text}" for line, text in zip(lines, ('a "b" c', '"a\tb"', "a\tb"))]
+    table.write_text("\n".join(["path\ttext", *rows, f'{lines[0]["audio_filepath"]}\t"open']) + "\n")
+    words = ["prepare", "csv", "--root", table, "--out", tmp_path / "out", "--path-column", "path", "--text-column", "text"]
+    verdict = told(asr("data", *words, "--valid-fraction", "0", "--test-fraction", "0"), 3, "2 problems (2 bad-row)")
+    assert "table.tsv:4: 3 cells, the header has 2 (a tab between them)" in verdict
+    assert "table.tsv:5: the quotation marks do not match" in verdict

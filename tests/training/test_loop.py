@@ -21,7 +21,7 @@ from asr.features.normalize import NormalizeOptions
 from asr.models.package import load_model
 from asr.scoring.edits import EditCounts
 from asr.text.tokenizer import TokenOptions
-from asr.training import loop
+from asr.training import loop, objective
 from asr.training.checkpoint import load_newest
 from asr.training.loop import Training, train
 from asr.training.metrics import read_metrics
@@ -261,13 +261,13 @@ def test_skipping_goes_on_without_them_and_says_so(tmp_path, capsys):
 
 
 def test_gradient_not_finite_is_skipped_counted_and_named(config, tmp_path, monkeypatch, capsys):
-    plain = loop.ctc_loss
+    plain = objective.ctc_loss
 
     def poisoned(log_probs, *rest):
         return plain(log_probs, *rest) * (float("nan") if torch.is_grad_enabled() and next(calls) == 2 else 1.0)
 
     calls = iter(range(10**6))
-    monkeypatch.setattr(loop, "ctc_loss", poisoned)
+    monkeypatch.setattr(objective, "ctc_loss", poisoned)
     assert train(config) == 0
     err = capsys.readouterr().err
     assert "gradient not finite, step skipped" in err
@@ -276,7 +276,7 @@ def test_gradient_not_finite_is_skipped_counted_and_named(config, tmp_path, monk
 
 
 def test_too_many_bad_steps_stop_with_advice(config, monkeypatch):
-    monkeypatch.setattr(loop, "ctc_loss", lambda log_probs, *rest: log_probs.sum((1, 2)) * float("nan"))
+    monkeypatch.setattr(objective, "ctc_loss", lambda log_probs, *rest: log_probs.sum((1, 2)) * float("nan"))
     with pytest.raises(ModelError, match=r"3 steps in a row.*learning_rate"):
         train(replace(config, training=replace(config.training, max_bad_steps=3)))
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.data.archive import Archive
 from asr.data.files import UNPRINTABLE, open_regular, show_path
-from asr.data.manifest import Problem, Utterance
+from asr.data.manifest import RECORDING_DURATION, Problem, Utterance
 from asr.data.split import add_valid, split_utterances
 from asr.errors import DataError, UsageError
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 #: A segment may end this many seconds after its recording and is then cut there; more is a problem.
 SEGMENT_TOLERANCE = 0.05
-#: Kinds of problem that cannot be left out: a command in place of a path, and too little data to share out.
+#: Kinds of problem that cannot be left out: a command in place of a path, too little data to share out, and a corpus that is
+#: not all there.
 COMMAND = "command"
 TOO_FEW = "too-few"
-FATAL = (COMMAND, TOO_FEW)
+WRONG_COUNT = "wrong-count"
+FATAL = (COMMAND, TOO_FEW, WRONG_COUNT)
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,29 @@ class Corpus:
     summary: str
     #: A dataclass whose fields are the options of the command line.
     options: type
-    #: ``prepare(root, options)``; a corpus that is generated writes its audio below root.
-    prepare: Callable[[Path, Any], "Prepared"]
+    #: ``prepare(root, options)``; a corpus that is generated writes its audio below root. With ``converts`` there is a third
+    #: argument, the folder for audio that cannot be read as it is.
+    prepare: Callable[..., "Prepared"]
     #: The experiment to train next.
     experiment: str
     #: What --root has to hold, for the help.
     root: str
     generated: bool = False
+    #: What --download fetches, or a function of the options; empty where there is nothing that a program may fetch.
+    archives: Sequence[Archive] | Callable[[Any], Sequence[Archive]] = ()
+    #: Folder that the archives unpack to, read in place of the root where it exists below it.
+    folder: str = ""
+    #: Where people get the corpus.
+    page: str = ""
+    converts: bool = False
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Utterances by part, how they were shared out, and everything that was left out or is worth knowing."""
+    """Utterances by part, how they were shared out, and everything that was left out or is worth knowing.
+
+    Besides train, valid, dev and test a corpus may have parts of its own names (``test-other``); each becomes a manifest.
+    """
 
     parts: dict[str, list[Utterance]]
     #: One sentence: how the parts were made.
@@ -177,7 +191,7 @@ def distinct(found: Iterable[Found]) -> tuple[list[Found], list[Problem]]:
 
 
 def measure(found: Sequence[Found]) -> tuple[list[Utterance], list[Problem], list[str]]:
-    """Look at the header of each recording and fill in the durations (s).
+    """Look at the header of each recording and fill in the durations (s); of a piece also that of its whole recording.
 
     Returns the usable utterances, one problem for each of the others (a missing or damaged recording, a segment that lies
     outside its recording), and a sentence for each kind of warning with its count.
@@ -204,6 +218,8 @@ def measure(found: Sequence[Found]) -> tuple[list[Utterance], list[Problem], lis
             message = f"segment {utterance.offset:g} to {end:g} s lies outside {show_path(path)}, which lasts {length:g} s"
             problems.append(Problem("segment-outside", item.where, message, id=utterance.id))
             continue
+        if utterance.offset or end < length - SEGMENT_TOLERANCE:
+            utterance = replace(utterance, extra={**utterance.extra, RECORDING_DURATION: round(length, 6)})
         usable.append(replace(utterance, duration=round(min(end, length) - utterance.offset, 6)))
     return usable, problems, [f"{count} of {len(lengths)} recordings: {message}" for message, count in warned.items()]
 

@@ -1,4 +1,4 @@
-"""A Kaldi data folder: wav.scp, text and, where they exist, utt2spk and segments; or a folder of such folders."""
+"""A Kaldi data folder: wav.scp, text (or NIST STM) and, where they exist, utt2spk and segments; or a folder of such folders."""
 
 import os
 import re
@@ -19,6 +19,7 @@ from asr.data.corpora.corpus import (
     share_out_train,
     some,
 )
+from asr.data.corpora.tedlium import EXCLUDED, read_stm
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
 from asr.data.split import PARTS, shared_speakers
@@ -85,18 +86,22 @@ def _usable(found: list[Found], problems: list[Problem]) -> tuple[list[Utterance
 def read_folder(folder: Path, root: Path) -> tuple[list[Found], list[Problem], list[str]]:
     """Every utterance of one data folder, every inconsistency between its files, and remarks that stop nothing.
 
-    Relative paths in wav.scp resolve against the first of: the folder, ``root``, the folder's parent and grandparent.
+    Relative paths in wav.scp resolve against the first of: the folder, ``root``, the folder's parent and grandparent. Where
+    there is no ``text``, files ``stm`` and ``*.stm`` say what is said when and by whom.
     """
     problems: list[Problem] = []
     notes: list[str] = []
     files: dict[str, dict[str, Entry]] = {}
+    timed = [] if (folder / "text").exists() else sorted({*folder.glob("*.stm"), *folder.glob("stm")})
     for name in ("wav.scp", "text", "utt2spk", "segments"):
         entries = read_entries(folder / name, problems, notes)
         if entries is not None:
             files[name] = entries
-        elif name in ("wav.scp", "text") and not (folder / name).exists():
+        elif name in ("wav.scp", "text") and not (folder / name).exists() and not (name == "text" and timed):
             problems.append(Problem("missing-file", show_path(folder / name), "no such file; a Kaldi data folder needs it"))
     audio = _audio_paths(folder, root, files.get("wav.scp", {}), problems)
+    if timed and "wav.scp" in files:
+        return _read_timed(folder, timed, files["wav.scp"], audio, problems, notes), problems, notes
     segments = _segments(folder, files, problems) if "segments" in files else None
     if "wav.scp" not in files or "text" not in files:
         return [], problems, notes
@@ -118,6 +123,43 @@ def read_folder(folder: Path, root: Path) -> tuple[list[Found], list[Problem], l
     if silent:
         notes.append(f"{show_path(folder / 'text')}: empty transcripts: {len(silent)} ({some(silent)})")
     return found, problems, notes
+
+
+def _read_timed(
+    folder: Path,
+    paths: list[Path],
+    recordings: Mapping[str, Entry],
+    audio: Mapping[str, str],
+    problems: list[Problem],
+    notes: list[str],
+) -> list[Found]:
+    """The utterances of STM files: SPEAKER-RECORDING-START-END, times in hundredths of a second."""
+    found = []
+    named = set()
+    excluded = 0
+    for path in paths:
+        for line in read_stm(path, problems):
+            where = f"{show_path(path)}:{line.line}"
+            named.add(line.recording)
+            name = f"{line.speaker}-{line.recording}-{round(100 * line.start):07d}-{round(100 * line.end):07d}"
+            if line.words.lower() == EXCLUDED:
+                excluded += 1
+            elif line.recording not in recordings:
+                fault = f"its recording {line.recording} does not stand in wav.scp"
+                problems.append(Problem("missing-entry", where, fault, id=name))
+            elif line.recording in audio:
+                length = round(line.end - line.start, 6)
+                utterance = Utterance(
+                    name, audio[line.recording], length, offset=line.start, text=line.words, speaker=line.speaker
+                )
+                found.append(Found(utterance, where))
+    for key, entry in recordings.items():
+        if key not in named:
+            where = f"{show_path(folder / 'wav.scp')}:{entry.line}"
+            problems.append(Problem("missing-entry", where, f"recording {key} has no line in {paths[0].name}", id=key))
+    if excluded:
+        notes.append(f"{excluded:,} stretches left out that the transcripts exclude ({EXCLUDED})")
+    return found
 
 
 def read_entries(path: Path, problems: list[Problem], notes: list[str] | None = None) -> dict[str, Entry] | None:

@@ -1,0 +1,393 @@
+"""Prefix beam search over the words of a lexicon, compiled: `LexiconLanguage` of `asr.decoding.beam_reference`, made fast.
+
+A prefix is (history, node of the tree). A history is the sequence of words that are complete; it has a node of its own, whose key
+is (history before, number of tree nodes + word), and the language model is asked once for each history.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from asr.decoding.beam_kernels import (
+    BEST_BLANK,
+    BEST_TOKEN,
+    BLANK_RECORD,
+    BLANKS,
+    ENDED,
+    FIRST,
+    HOT,
+    KNOWN,
+    LAST,
+    LENT,
+    NGRAM,
+    NODE,
+    NONE,
+    ONE,
+    PLACE,
+    ROOM,
+    ROOT,
+    SECOND,
+    SPELLED,
+    START,
+    STEP,
+    TOKEN_RECORD,
+    TOKENS,
+    Frame,
+    child_of,
+    commit,
+    follow_hot,
+    forget_tokens,
+    keep_tokens,
+    leave,
+    new_beam,
+    new_store,
+    place_in,
+    settle,
+    sift,
+    stay_all,
+    survivors,
+    weigh,
+    weigh_end,
+    with_room,
+    write_record,
+)
+from asr.decoding.compiled import compiled
+
+#: Column of `nodes` that the search over tokens uses otherwise: the prefix with one token less in the tree, -1 at a word's start.
+ABOVE = SPELLED
+#: PLACE of a prefix that is neither in the beam nor proposed; a proposed one has PROPOSED minus its index in the draft.
+NOWHERE, PROPOSED = -1, -2
+#: Entries of `Tally.numbers`: prefixes in the draft, and ranks in the heap.
+DRAFTED, HEAPED = range(2)
+
+
+class Words(NamedTuple):
+    """The lexicon as the search reads it."""
+
+    #: a LexiconTree
+    tree: tuple
+    #: (W,) each word's id in the language model
+    ngram_word: np.ndarray
+    #: (N,) what a word begun at each node is lent until it is known, e to the most that it can add to the score; 1 at the root
+    lookahead: np.ndarray
+    #: (W + 1,) and (E,): the nodes in which word w ends are end_node[end_begin[w]:end_begin[w + 1]]
+    end_begin: np.ndarray
+    end_node: np.ndarray
+    #: the space or the silence between words, of which a run counts once; -1 where there is none
+    separator: int
+    #: whether words need it between them
+    required: bool
+    #: most words that end in one node
+    most: int
+    #: the most that the beginning of a hot word is lent by `lookahead`, natural logarithm
+    hottest: float
+    #: the highest of `lookahead` below the root
+    highest: float
+
+
+class Tally(NamedTuple):
+    """How a draft stands: what lies below the highest ranks so far cannot be kept."""
+
+    numbers: np.ndarray
+    #: (1,) the best rank
+    best: np.ndarray
+    #: the `limit` best ranks, the lowest first; ranks that grew later may stand with what they were
+    heap: np.ndarray
+    limit: int
+    #: share of the best rank below which nothing is kept
+    gap: float
+
+
+@compiled
+def floor_of(tally):
+    least = tally.best[0] * tally.gap
+    return max(least, tally.heap[0]) if tally.numbers[HEAPED] == tally.limit else least
+
+
+@compiled
+def heap_up(tally, rank):
+    heap, size = tally.heap, tally.numbers[HEAPED]
+    if size < tally.limit:
+        heap[size] = rank
+        tally.numbers[HEAPED] = size + 1
+        if size + 1 == tally.limit:
+            for at in range(tally.limit // 2 - 1, -1, -1):
+                sift(heap, tally.limit, at)
+    elif rank > heap[0]:
+        heap[0] = rank
+        sift(heap, size, START)
+
+
+@compiled
+def history(words, fusion, hot, store, before, word):
+    """The node of a history with one more word, made where there is none yet."""
+    nodes, second = store.nodes, np.int32(len(words.tree.token) + word)
+    at = place_in(store.table, nodes, before, second)
+    node = store.table[at]
+    if node < 0:
+        node = np.int32(store.counts[KNOWN])
+        store.counts[KNOWN] += 1
+        store.table[at] = node
+        step, state = weigh(fusion, nodes[before, NGRAM], words.ngram_word[word])
+        heat, lent = nodes[before, HOT], 0.0
+        if len(hot.fail) > 1:
+            heat = follow_hot(hot, heat, word)
+            step += hot.bonus[heat]
+            lent = hot.credit[heat]
+        nodes[node, FIRST], nodes[node, SECOND], nodes[node, NGRAM], nodes[node, HOT] = before, second, state, heat
+        nodes[node, PLACE], nodes[node, ABOVE] = NOWHERE, -1
+        store.factors[node, STEP], store.factors[node, LENT] = np.exp(step), np.exp(lent)
+    return node
+
+
+@compiled
+def flow(time, total, path, before, past, tree_node, above, token, ended, shared, words, store, draft, tally):
+    """Let sums flow into the prefix (past, tree_node): one of the beam, one proposed already, or a new proposal.
+
+    A new one must reach the floor, unless it is `shared`: other prefixes flow into it too.
+    """
+    nodes, sums, paths = store.nodes, draft.sums, draft.paths
+    at = place_in(store.table, nodes, past, tree_node)
+    node = store.table[at]
+    place = NOWHERE if node < 0 else nodes[node, PLACE]
+    if place >= 0:
+        sums[place, TOKENS] += total
+        if path > sums[place, BEST_TOKEN]:
+            sums[place, BEST_TOKEN] = path
+            paths[place, TOKEN_RECORD] = write_record(store, before, time, token, ended)
+        draft.ranks[place] = (sums[place, BLANKS] + sums[place, TOKENS]) * store.factors[node, LENT]
+    else:
+        place = PROPOSED - place
+        lent = store.factors[past, LENT] * words.lookahead[tree_node]
+        if place < 0:
+            if (total * lent < floor_of(tally) and not shared) or total <= 0.0:
+                return
+            if node < 0:
+                node = np.int32(store.counts[KNOWN])
+                store.counts[KNOWN] += 1
+                store.table[at] = node
+                nodes[node, FIRST], nodes[node, SECOND], nodes[node, ABOVE] = past, tree_node, above
+                store.factors[node, LENT] = lent
+            place = tally.numbers[DRAFTED]
+            tally.numbers[DRAFTED] += 1
+            nodes[node, PLACE] = PROPOSED - place
+            heap_up(tally, total * lent)
+            for column in range(4):
+                sums[place, column] = 0.0
+            paths[place, NODE], paths[place, BLANK_RECORD], paths[place, TOKEN_RECORD] = node, -1, before
+            paths[place, LAST], paths[place, ENDED] = token, ended
+        sums[place, TOKENS] += total
+        if path > sums[place, BEST_TOKEN]:
+            sums[place, BEST_TOKEN], paths[place, TOKEN_RECORD] = path, before
+            paths[place, LAST], paths[place, ENDED] = token, ended
+        draft.ranks[place] = sums[place, TOKENS] * lent
+    tally.best[0] = max(tally.best[0], draft.ranks[place])
+
+
+@compiled
+def mark_sources(size, kept, frame, beam, lasts, words, store, marked):
+    """marked (size * kept,): which tokens take which living prefixes to living ones, so that they are followed however weak."""
+    nodes, table, position, first = store.nodes, store.table, frame.position, len(words.tree.token)
+    for place in range(size):
+        node = beam.paths[place, NODE]
+        token = lasts[place]
+        if token <= 0 or position[token] < 0:
+            continue
+        column, past, above = position[token], nodes[node, FIRST], nodes[node, ABOVE]
+        if above >= 0:
+            if nodes[above, PLACE] >= 0:
+                marked[nodes[above, PLACE] * kept + column] = True
+            continue
+        source = table[place_in(table, nodes, past, ROOT)]
+        if source >= 0 and nodes[source, PLACE] >= 0:
+            marked[nodes[source, PLACE] * kept + column] = True
+        before, word = nodes[past, FIRST], nodes[past, SECOND] - first
+        if before < 0:
+            continue
+        for entry in range(words.end_begin[word], words.end_begin[word + 1]):
+            source = table[place_in(table, nodes, before, words.end_node[entry])]
+            if source >= 0 and nodes[source, PLACE] >= 0:
+                marked[nodes[source, PLACE] * kept + column] = True
+
+
+@compiled
+def lives(store, past, tree_node):
+    node = store.table[place_in(store.table, store.nodes, past, tree_node)]
+    return node >= 0 and store.nodes[node, PLACE] >= 0
+
+
+@compiled
+def has_rival(words, store, before, word, own):
+    """Whether another living prefix than (before, own) leads to the same prefixes when `word` is complete."""
+    for entry in range(words.end_begin[word], words.end_begin[word + 1]):
+        if words.end_node[entry] != own and lives(store, before, words.end_node[entry]):
+            return True
+    if words.separator < 0 or words.required:
+        return False
+    longer = store.table[place_in(store.table, store.nodes, before, np.int32(len(words.tree.token) + word))]
+    return longer >= 0 and own != 0 and lives(store, longer, ROOT)
+
+
+@compiled
+def go_deeper(time, place, kept, frame, last, marked, spark, beam, store, words, draft, tally):
+    """Extend a prefix by what may follow in the tree. spark: the most that hot words can multiply a rank by."""
+    nodes = store.nodes
+    node = beam.paths[place, NODE]
+    past, at = nodes[node, FIRST], nodes[node, SECOND]
+    most, above, shared = spark * store.factors[node, LENT], node, False
+    if at == 0:
+        most, above = most * words.highest, NONE
+        if words.separator >= 0 and not words.required and nodes[past, FIRST] >= 0:
+            shared = has_rival(words, store, nodes[past, FIRST], np.int32(nodes[past, SECOND] - len(words.tree.token)), ROOT)
+    for index in range(kept):
+        token = frame.tokens[index]
+        total, path, before = leave(beam, place, token, last)
+        total, path = total * frame.odds[index], path * frame.odds[index]
+        if not (shared or marked[place * kept + index]) and total * most < floor_of(tally):
+            continue
+        child = child_of(words.tree, at, token)
+        if child >= 0:
+            flow(time, total, path, before, past, child, above, token, NONE, shared, words, store, draft, tally)
+
+
+@compiled
+def go_onward(time, place, kept, frame, last, marked, spark, beam, store, words, fusion, hot, draft, tally):
+    """Complete the words that end where a prefix stands, and begin the next one, or the separator between them."""
+    tree = words.tree
+    node = beam.paths[place, NODE]
+    past, at = store.nodes[node, FIRST], store.nodes[node, SECOND]
+    most = np.exp(fusion.bonus) * spark
+    for entry in range(tree.word_begin[at], tree.word_begin[at + 1]):
+        word = tree.word[entry]
+        shared = has_rival(words, store, past, word, at)
+        for index in range(kept):
+            token = frame.tokens[index]
+            if token != words.separator and words.required:
+                continue
+            total, path, before = leave(beam, place, token, last)
+            total, path = total * frame.odds[index], path * frame.odds[index]
+            followed = shared or marked[place * kept + index]
+            if not followed and total * most * max(1.0, words.highest) < floor_of(tally):
+                continue
+            following = ROOT if token == words.separator else child_of(tree, ROOT, token)
+            if following < 0 or (not followed and total * most * words.lookahead[following] < floor_of(tally)):
+                continue
+            longer = history(words, fusion, hot, store, past, word)
+            factor = store.factors[longer, STEP] * np.exp(tree.logp[entry])
+            total, path = total * factor, path * factor
+            flow(time, total, path, before, longer, following, NONE, token, word, shared, words, store, draft, tally)
+
+
+@compiled
+def begin(words, fusion, hot, store, beam):
+    """Node 0 is the empty history, node 1 the prefix without a word, which stands as if a separator had been before it."""
+    store.nodes[0] = -1
+    store.nodes[0, NGRAM], store.nodes[0, HOT] = fusion.start, 0
+    store.factors[0] = 1.0
+    node = 1
+    store.nodes[node] = -1
+    store.nodes[node, FIRST], store.nodes[node, SECOND], store.nodes[node, PLACE] = 0, 0, 0
+    store.factors[node] = 1.0
+    store.counts[KNOWN] = 2
+    store.table[place_in(store.table, store.nodes, ROOT, ROOT)] = node
+    beam.sums[0] = 0.0
+    beam.sums[0, BLANKS] = beam.sums[0, BEST_BLANK] = 1.0
+    beam.paths[0] = -1
+    beam.paths[0, NODE] = node
+
+
+@compiled
+def complete(size, scale, beam, store, words, fusion, hot):
+    """(scores, last records, last words, -1 for none) of the hypotheses; each sequence of words is one.
+
+    Prefixes within a word have no hypothesis, unless there are no others: then they count without that word.
+    """
+    tree, nodes, room = words.tree, store.nodes, max(1, size * words.most)
+    whole = False
+    for place in range(size):
+        at = nodes[beam.paths[place, NODE], SECOND]
+        whole |= at == 0 or tree.word_begin[at] < tree.word_begin[at + 1]
+    scores, paths, owners = np.full(room, -np.inf), np.full(room, -np.inf), np.empty(room, np.int32)
+    records, ended = np.full(room, NONE), np.full(room, NONE)
+    found = 0
+    for place in range(size):
+        node, sums = beam.paths[place, NODE], beam.sums[place]
+        past, at = nodes[node, FIRST], nodes[node, SECOND]
+        leads = sums[BEST_TOKEN] > sums[BEST_BLANK]
+        total = np.log(sums[BLANKS] + sums[TOKENS]) + scale
+        path = np.log(max(sums[BEST_TOKEN], sums[BEST_BLANK]))
+        first, end = tree.word_begin[at], tree.word_begin[at + 1]
+        if at == 0 or not whole:
+            first, end = 0, 1
+        for entry in range(first, end):
+            word, added, final = NONE, 0.0, past
+            if at != 0 and whole:
+                word = tree.word[entry]
+                final = history(words, fusion, hot, store, past, word)
+                added = tree.logp[entry] + np.log(store.factors[final, STEP])
+            added += weigh_end(fusion, nodes[final, NGRAM])
+            if nodes[final, PLACE] < 0:
+                nodes[final, PLACE] = found
+                owners[found] = final
+                found += 1
+            into = nodes[final, PLACE]
+            scores[into] = np.logaddexp(scores[into], total + added)
+            if path + added > paths[into]:
+                paths[into], ended[into] = path + added, word
+                records[into] = beam.paths[place, TOKEN_RECORD] if leads else beam.paths[place, BLANK_RECORD]
+    for index in range(found):
+        nodes[owners[index], PLACE] = NOWHERE
+    return scores[:found], records[:found], ended[:found]
+
+
+@compiled
+def search_words(log_probs, limits, fusion, words, hot):
+    """(frame that is no distribution or -1, scores (F,), last records (F,), last words (F,), records (R, 4)), not sorted."""
+    symbols = log_probs.shape[1]
+    store, beam, draft = new_store(), new_beam(ROOM), new_beam(ROOM)
+    frame = Frame(np.empty(symbols, np.int32), np.empty(symbols), np.full(symbols, -1, np.int32), np.full(symbols, -1.0))
+    scratch, chosen, lasts, marked = np.empty(ROOM), np.empty(ROOM, np.int64), np.empty(ROOM, np.int32), np.empty(ROOM, np.bool_)
+    tally = Tally(np.zeros(2, np.int64), np.zeros(1), np.empty(ROOM + limits.beam), limits.beam, np.exp(-limits.score_gap))
+    begin(words, fusion, hot, store, beam)
+    spark = np.exp(hot.bonus.max() + hot.credit.max() + words.hottest)
+    size, scale = ONE, 0.0
+    for time in range(len(log_probs)):
+        row = log_probs[time]
+        kept = keep_tokens(row, limits.token_gap, frame)
+        if kept < 0:
+            return time, np.empty(0), np.empty(0, np.int32), np.empty(0, np.int32), store.records[:0]
+        rows = size * (1 + kept * (1 + words.most))
+        if rows > len(chosen):
+            draft, scratch, chosen = new_beam(2 * rows), np.empty(2 * rows), np.empty(2 * rows, np.int64)
+            marked = np.empty(2 * rows, np.bool_)
+        store = with_room(store, 2 * rows, 2 * rows)
+        for place in range(size):
+            at = store.nodes[beam.paths[place, NODE], SECOND]
+            lasts[place] = words.tree.token[at] if at else max(0, words.separator)
+        stay_all(row, size, beam, lasts, words.separator, frame, draft)
+        tally.numbers[DRAFTED], tally.numbers[HEAPED], tally.best[0] = size, 0, 0.0
+        for place in range(size):
+            lent = store.factors[beam.paths[place, NODE], LENT]
+            draft.ranks[place] = (draft.sums[place, BLANKS] + draft.sums[place, TOKENS]) * lent
+            tally.best[0] = max(tally.best[0], draft.ranks[place])
+            heap_up(tally, draft.ranks[place])
+        marked[: size * kept] = False
+        mark_sources(size, kept, frame, beam, lasts, words, store, marked)
+        for place in range(size):
+            last = lasts[place]
+            go_deeper(time, place, kept, frame, last, marked, spark, beam, store, words, draft, tally)
+            if store.nodes[beam.paths[place, NODE], SECOND]:
+                go_onward(time, place, kept, frame, last, marked, spark, beam, store, words, fusion, hot, draft, tally)
+        count, best = tally.numbers[DRAFTED], tally.best[0]
+        forget_tokens(frame, kept)
+        for index in range(size, count):
+            store.nodes[draft.paths[index, NODE], PLACE] = NOWHERE
+        fresh = survivors(draft.ranks, count, limits.beam, best * tally.gap, scratch, chosen)
+        if fresh > len(beam.sums):
+            beam, lasts = new_beam(2 * fresh), np.empty(2 * fresh, np.int32)
+        commit(time, size, chosen, fresh, store, draft, beam)
+        size = fresh
+        scale += settle(beam, size, best)
+    store = with_room(store, ONE + size * words.most, START)
+    scores, last, ended = complete(size, scale, beam, store, words, fusion, hot)
+    return -1, scores, last, ended, store.records[: store.counts[1]]

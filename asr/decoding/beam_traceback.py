@@ -1,0 +1,165 @@
+"""From the records of a search to its n best hypotheses: tokens, frames, words and the words' posteriors, compiled."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from asr.decoding.beam_kernels import BEFORE, BLANK, FRAME, START, TOKEN, WORD
+from asr.decoding.compiled import compiled
+
+#: Hypotheses with a smaller share of the posterior are no evidence for or against a word.
+NEGLIGIBLE = 1e-9
+
+
+class Best(NamedTuple):
+    """The n best hypotheses, best first. Tokens and words of all stand one after another."""
+
+    scores: np.ndarray
+    #: (n + 1,): the tokens of hypothesis h are the entries token_begin[h] .. token_begin[h + 1] - 1
+    token_begin: np.ndarray
+    tokens: np.ndarray
+    #: frames [start, end) of a token on the best path, and the frame in between that is likeliest
+    starts: np.ndarray
+    ends: np.ndarray
+    peaks: np.ndarray
+    #: (n + 1,) the same for words
+    word_begin: np.ndarray
+    #: index of the word in the lexicon; where there is none, a number that depends on the spelling only
+    words: np.ndarray
+    #: tokens [first, last) of a word, counted from the first token of its hypothesis
+    firsts: np.ndarray
+    lasts: np.ndarray
+    #: 0 .. 1
+    confidences: np.ndarray
+
+
+class Spoken(NamedTuple):
+    """One hypothesis: its tokens with the frames at which they begin, then its words."""
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    words: np.ndarray
+    firsts: np.ndarray
+    lasts: np.ndarray
+    #: (W, 2) first and last frame in which the word can have been spoken: between its neighbours' tokens
+    zones: np.ndarray
+    #: the frame before which the last token ends
+    limit: int
+
+
+@compiled
+def spell_out(records, last, ended, separator, labelled, frames):
+    """The hypothesis whose last record and last word are given. Separators at its end are dropped.
+
+    With a lexicon, `labelled`, the records know where words end; without one separators do, and `ended` is -1.
+    """
+    count, at = 0, last
+    while at >= 0:
+        count += 1
+        at = records[at, BEFORE]
+    tokens, starts, labels = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(count + 1, np.int64)
+    at, place = last, count
+    while at >= 0:
+        place -= 1
+        tokens[place], starts[place], labels[place] = records[at, TOKEN], records[at, FRAME], records[at, WORD]
+        at = records[at, BEFORE]
+    words, firsts, lasts = np.empty(count + 1, np.int64), np.empty(count + 1, np.int32), np.empty(count + 1, np.int32)
+    labels[count] = ended
+    found, first = 0, START
+    for place in range(count + 1):
+        parts = place < count and tokens[place] == separator
+        ends = labels[place] >= 0 if labelled else parts or place == count
+        if ends and place > first:
+            words[found], firsts[found], lasts[found] = labels[place], first, place
+            if not labelled:
+                words[found] = spelling(tokens, first, place)
+            found += 1
+        if ends:
+            first = place + 1 if parts else place
+    limit = frames
+    kept = lasts[found - 1] if found and (labelled or separator >= 0) else count
+    if (labelled or separator >= 0) and found == 0:
+        kept = 0
+    if kept < count:
+        limit = starts[kept]
+    if not labelled and separator < 0:
+        found = 0
+    zones = np.empty((found, 2), np.int32)
+    for word in range(found):
+        zones[word, 0] = starts[firsts[word] - 1] + 1 if firsts[word] > 0 else 0
+        zones[word, 1] = starts[lasts[word]] - 1 if lasts[word] < count else frames - 1
+    return Spoken(tokens[:kept], starts[:kept], words[:found], firsts[:found], lasts[:found], zones, limit)
+
+
+@compiled
+def spelling(tokens, first, last):
+    mixed = np.uint64(0xCBF29CE484222325)
+    for place in range(first, last):
+        mixed = (mixed ^ np.uint64(tokens[place])) * np.uint64(0x100000001B3)
+    return np.int64(mixed)
+
+
+@compiled
+def support(spoken, other, weight, confidences):
+    """Add the weight of the hypothesis `other` to the words that it holds too, where their zones meet."""
+    begin = 0
+    for word in range(len(spoken.words)):
+        while begin < len(other.words) and other.zones[begin, 1] < spoken.zones[word, 0]:
+            begin += 1
+        rival = begin
+        while rival < len(other.words) and other.zones[rival, 0] <= spoken.zones[word, 1]:
+            if other.words[rival] == spoken.words[word]:
+                confidences[word] += weight
+                break
+            rival += 1
+
+
+@compiled
+def run_end(log_probs, token, start, limit):
+    """Where the run of a token ends on the best path, and its likeliest frame; the frames from there to `limit` are blanks."""
+    end, peak, gain, most = start + 1, start, 0.0, 0.0
+    for frame in range(start + 1, limit):
+        gain += log_probs[frame, token] - log_probs[frame, BLANK]
+        if gain > most:
+            most, end = gain, frame + 1
+    for frame in range(start + 1, end):
+        if log_probs[frame, token] > log_probs[peak, token]:
+            peak = frame
+    return end, peak
+
+
+@compiled
+def collect(log_probs, order, scores, last, ended, records, nbest, separator, labelled, scale):
+    """The Best of scores (F,), last records (F,) and last words (F,), given their order; a word's confidence is the share of the
+    posterior of all F hypotheses, to the power of `scale`, that holds it at this place."""
+    frames = len(log_probs)
+    weights = np.exp(scale * (scores[order] - scores[order[0]]))
+    weights /= weights.sum()
+    wanted = min(nbest, len(order))
+    involved = wanted
+    while involved < len(order) and weights[involved] > NEGLIGIBLE:
+        involved += 1
+    spoken = [spell_out(records, last[each], ended[each], separator, labelled, frames) for each in order[:involved]]
+    token_begin, word_begin = np.zeros(wanted + 1, np.int64), np.zeros(wanted + 1, np.int64)
+    for rank in range(wanted):
+        token_begin[rank + 1] = token_begin[rank] + len(spoken[rank].tokens)
+        word_begin[rank + 1] = word_begin[rank] + len(spoken[rank].words)
+    tokens, starts = np.empty(token_begin[wanted], np.int32), np.empty(token_begin[wanted], np.int32)
+    ends, peaks = np.empty_like(starts), np.empty_like(starts)
+    words, confidences = np.empty(word_begin[wanted], np.int64), np.zeros(word_begin[wanted])
+    firsts, lasts = np.empty(word_begin[wanted], np.int32), np.empty(word_begin[wanted], np.int32)
+    for rank in range(wanted):
+        one = spoken[rank]
+        at, count = token_begin[rank], len(one.tokens)
+        tokens[at : at + count], starts[at : at + count] = one.tokens, one.starts
+        for place in range(count):
+            limit = one.limit
+            if place + 1 < count:
+                limit = one.starts[place + 1] - (1 if one.tokens[place + 1] == one.tokens[place] else 0)
+            ends[at + place], peaks[at + place] = run_end(log_probs, one.tokens[place], one.starts[place], limit)
+        at, count = word_begin[rank], len(one.words)
+        words[at : at + count], firsts[at : at + count], lasts[at : at + count] = one.words, one.firsts, one.lasts
+        for other in range(involved):
+            support(one, spoken[other], weights[other], confidences[at : at + count])
+    confidences = np.minimum(confidences, 1.0)
+    return Best(scores[order[:wanted]], token_begin, tokens, starts, ends, peaks, word_begin, words, firsts, lasts, confidences)

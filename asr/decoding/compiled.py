@@ -1,0 +1,46 @@
+"""Compiling functions that call each other from several modules, and keeping the compiled code."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+OPTIONS = {"nogil": True, "error_model": "numpy"}
+HERE = Path(__file__).resolve().parent
+#: What the compiled searches are made of. numba looks at the file of a function only, not at those of the functions in it.
+SOURCES = (
+    *(HERE / f"beam_{name}.py" for name in ("kernels", "tokens", "lexicon", "traceback")),
+    HERE.parent / "text" / "ngram_kernels.py",
+)
+
+
+def compiled(function: Callable) -> Any:
+    """numba.njit; the code is kept beside this file, else in the user's cache folder, or nowhere if none is writable.
+
+    Each state of the sources has a folder of its own, so that code compiled from an older one is never run.
+    """
+    given = numba.config.CACHE_DIR
+    try:
+        numba.config.CACHE_DIR = str(_folder(given))
+        return numba.njit(cache=True, **OPTIONS)(function)
+    except (RuntimeError, OSError):
+        return numba.njit(**OPTIONS)(function)
+    finally:
+        numba.config.CACHE_DIR = given
+
+
+def _folder(given: str) -> Path:
+    digest = hashlib.sha256()
+    for source in SOURCES:
+        digest.update(source.read_bytes())
+    beside = HERE / "__pycache__"
+    if given:
+        parent = Path(given)
+    elif os.access(beside if beside.exists() else HERE, os.W_OK):
+        parent = beside
+    else:
+        parent = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asr"
+    return parent / f"search-{digest.hexdigest()[:16]}"
