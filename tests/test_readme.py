@@ -93,11 +93,11 @@ TRIALS = {
     "asr-data --help": Trial(prints="CORPUS:"),
     "asr-train --help": Trial(prints="experiments (experiment=NAME):"),
     "asr-train --keys": Trial(prints="optim.learning_rate="),
+    "asr-lm --help": Trial(prints="asr-lm train"),
     "asr-decode --help": Trial(prints="usage: asr-decode"),
-    "asr-lm --help": Trial(prints="asr-lm"),
-    "asr-align --help": Trial(prints="asr-align"),
-    "asr-inspect --help": Trial(prints="asr-inspect"),
+    "asr-align --help": Trial(prints="usage: asr-align"),
     "asr-score --help": Trial(prints="usage: asr-score"),
+    "asr-inspect --help": Trial(prints="usage: asr-inspect"),
 }
 
 
