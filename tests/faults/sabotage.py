@@ -162,7 +162,7 @@ def no_curves() -> None:
     from asr.data.files import write_atomic
     from asr.training import metrics
 
-    def draw_curves(lines, path: Path, *, title: str) -> None:
+    def draw_curves(lines, path: Path, *, title: str, best_by: str) -> None:
         write_atomic(path, b"\x89PNG")
 
     metrics.draw_curves = draw_curves

@@ -198,7 +198,7 @@ USED = {
     "A15-eight": Row(lambda x: encoded(np.stack([x] * 8, axis=1)), note="mixed-channels", same_text=True),
     "A16-ulaw": Row(lambda x: encoded(x, subtype="ULAW"), same_text=True),
     "A16-down": Row(lambda x: encoded(resampled(x, 44100), 44100), note="resampled", same_text=True),
-    "A16-up": Row(lambda x: encoded(resampled(x, 4000), 4000), note="upsampled", same_text=True),
+    "A16-up": Row(lambda x: encoded(resampled(x, 4000), 4000), note="upsampled"),
     "A19-zero": Row(lambda x: encoded(np.zeros(len(x)))),
     "A19-dc": Row(lambda x: encoded(np.full(len(x), 0.5))),
     "A20-one": Row(lambda x: encoded(x[:1]), seconds=1 / RATE, train_kind="ctc-impossible"),

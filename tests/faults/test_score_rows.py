@@ -92,7 +92,7 @@ def many(speech, tmp_path) -> Path:
     return tmp_path / "many.jsonl"
 
 
-@pytest.mark.parametrize("batches", [1, 4])
+@pytest.mark.parametrize("batches", [3, 4])
 def test_v6_killed_decoding_goes_on_and_ends_the_same(asr, stage, run_dir, many, tmp_path, batches):
     words = [f"model={run_dir}", f"manifest={many}", "device=cpu", "batch_seconds=2"]
     fine(asr("decode", *words, f"out={tmp_path / 'straight'}"))
