@@ -112,17 +112,58 @@ def test_nothing_to_learn():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"unit": "words"}, 'tokens.unit="words" is not one of characters, phones'),
+        ({"unit": "words"}, 'tokens.unit="words" is not one of characters, phones, bytepairs'),
         ({"case": "title"}, "tokens.case"),
         ({"unicode": "NFD"}, "tokens.unicode"),
         ({"unit": "phones", "phone_set": "cmu"}, "tokens.phone_set"),
         ({"phone_set": "timit39"}, "needs tokens.unit=phones"),
         ({"map": {"": "x"}}, "tokens.map"),
+        ({"punctuation": "strip"}, "tokens.punctuation"),
+        ({"digits": "words"}, "tokens.digits"),
+        ({"unit": "phones", "punctuation": "drop"}, "tokens.punctuation=drop is about written text"),
+        ({"unit": "phones", "digits": "ascii"}, "tokens.digits=ascii is about written text"),
+        ({"size": 400}, "tokens.size=400 needs tokens.unit=bytepairs"),
+        ({"unit": "bytepairs", "size": 2}, "tokens.size=2 is out of range"),
+        ({"unit": "bytepairs", "phone_set": "timit39"}, "needs tokens.unit=phones"),
+        ({"extra": ["ab"]}, "tokens.extra: 'ab' is not one character"),
+        ({"extra": ["\u2581"]}, "is not one character"),
+        ({"extra": ["É"], "case": "lower"}, "tokens.extra: 'É' becomes 'é' by the other keys of tokens"),
+        ({"unit": "phones", "extra": ["A B"]}, "is not a phone"),
     ],
 )
 def test_options_are_checked(options, words):
     with pytest.raises(UsageError, match=words):
         TokenOptions(**options)
+
+
+def test_symbols_beside_those_of_the_transcripts():
+    assert characters("b", extra=["ß", " ", "b"]).symbols == ("<blank>", " ", "b", "ß")
+    assert characters("B", unit="phones", extra=["AH"]).symbols == ("<blank>", "AH", "B")
+
+
+def test_a_script_from_right_to_left_stays_in_the_order_it_is_spoken():
+    """Points and vowels are symbols of their own, behind the letter they belong to; marks of direction are none."""
+    tokenizer = characters("שָׁלוֹם", "\u200fמָה")
+    assert tokenizer.encode("שָׁלוֹם") == [tokenizer.symbols.index(one) for one in unicodedata.normalize("NFC", "שָׁלוֹם")]
+    assert tokenizer.symbols[1:4] == ("ָ", "ֹ", "ׁ")
+    assert tokenizer.decode(tokenizer.encode("מָה שָׁלוֹם".replace(" ", ""))) == "מָהשָׁלוֹם"
+    assert [tokenizer.encode(text) for text in ("\u202bמה\u202c", "מה\u200f")] == [tokenizer.encode("מה")] * 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["გამარჯობა მსოფლიო", "ሰላም ለዓለም", "สวัสดีชาวโลก น้ำ", "नमस्ते दुनिया", "مرحبا بالعالم", "你好世界", "안녕하세요 세계"],
+)
+def test_any_script(tmp_path, text):
+    tokenizer = characters(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    tokenizer.save(tmp_path / "tokens.txt")
+    assert Tokenizer.load(tmp_path / "tokens.txt", TokenOptions()).encode(text) == tokenizer.encode(text)
+
+
+def test_changes_are_those_of_written_text():
+    assert characters("x", case="lower").changes("X\u200b") == ["invisible", "case"]
+    assert characters("h# q", unit="phones", phone_set="timit39").changes("h#  q") == []
 
 
 def test_the_file(tmp_path):
@@ -175,7 +216,15 @@ def test_ids_outside_the_vocabulary(wrong):
 
 @pytest.mark.parametrize(
     ("symbol", "shown"),
-    [("a", '"a"'), ("é", '"é" (U+00E9)'), ("\u200d", "U+200D"), ("\n", "U+000A"), ("AH", '"AH"'), (" ", '" "')],
+    [
+        ("a", '"a"'),
+        ("\u0301", '"◌\u0301" (U+0301)'),
+        ("é", '"é" (U+00E9)'),
+        ("\u200d", "U+200D"),
+        ("\n", "U+000A"),
+        ("AH", '"AH"'),
+        (" ", '" "'),
+    ],
 )
 def test_symbols_in_messages(symbol, shown):
     assert show_symbol(symbol) == shown
