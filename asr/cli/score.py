@@ -16,7 +16,12 @@ as deletions. Edits cost 1 each. Both sides are compared in Unicode NFC, without
 invisible marks and with runs of white space as one space; unit=char counts the
 spaces between words.
 
+against=FILE names the hypotheses of another recogniser for the same references
+and says what the difference between the two is worth: paired bootstrap, by
+speaker where there are any.
+
   asr-score ref=data/fsdd/test.jsonl hyp=runs/fsdd/hyp.jsonl unit=word out=runs/fsdd/score
+  asr-score ref=data/fsdd/test.jsonl hyp=runs/new/hyp.jsonl against=runs/old/hyp.jsonl
 
 keys
 """

@@ -9,7 +9,7 @@ from typing import Any
 from asr.data.files import show_path, write_atomic
 from asr.errors import UsageError
 from asr.scoring.edits import Alignment, EditCounts, Pair
-from asr.scoring.score import Score, UtteranceScore
+from asr.scoring.score import Comparison, Score, UtteranceScore
 
 NAMES = {"word": "word error rate", "char": "character error rate", "phone": "phone error rate"}
 NORMALIZATION = "Unicode NFC, invisible marks removed, runs of white space as one space"
@@ -48,6 +48,22 @@ def score_dict(score: Score) -> dict[str, Any]:
         "top_substitutions": [[*tokens] for tokens in errors["S"][:STORED]],
         "top_deletions": [[reference, times] for reference, _, times in errors["D"][:STORED]],
         "top_insertions": [[hypothesis, times] for _, hypothesis, times in errors["I"][:STORED]],
+        "against": None if score.against is None else _against_dict(score.against),
+    }
+
+
+def _against_dict(against: Comparison) -> dict[str, Any]:
+    """The other recogniser in score.json: its counts, and how far the first one's error rate is from its own."""
+    other, difference = against.score, against.difference
+    return {
+        **_count_fields(other.counts),
+        "interval": None if other.interval is None else list(other.interval),
+        "missing": list(other.missing),
+        "extra": list(other.extra),
+        "undecodable": list(other.undecodable),
+        "difference": None if difference is None else difference.rate,
+        "difference_interval": None if difference is None else list(difference.interval),
+        "better_in_draws": None if difference is None else difference.better,
     }
 
 
@@ -77,10 +93,30 @@ def summary_line(score: Score) -> str:
     return f"{NAMES[score.unit]} {100 * rate:.2f} % of {score.counts.reference_tokens} reference tokens ({interval})"
 
 
+def comparison_lines(score: Score) -> list[str]:
+    """The other recogniser's rate, and what the difference is worth; nothing where there is no other."""
+    if score.against is None:
+        return []
+    other, difference = score.against.score, score.against.difference
+    lines = [f"against: {summary_line(other)}"]
+    lost = {*other.missing, *other.undecodable}
+    if lost:
+        lines.append(f"  {len(lost)} without hypothesis there, or not decodable: scored as deletions")
+    if difference is not None:
+        low, high = (f"{100 * bound:+.2f}" for bound in difference.interval)
+        lines.append(
+            f"  hyp - against: {100 * difference.rate:+.2f} points (95 % interval {low} .. {high}, paired draws); "
+            f"hyp is better in {100 * difference.better:.1f} % of the draws"
+        )
+        if difference.interval[0] <= 0 <= difference.interval[1]:
+            lines.append("  the interval holds 0: these references cannot tell the two apart")
+    return lines
+
+
 def table(score: Score) -> str:
     """The report on the screen: both files' heads, rate, counts, worst speakers and utterances, most frequent errors."""
     lines = [f"{side}  {_safe(name)}  {_clip(text)}" for side, name, text in score.heads]
-    lines += ["", summary_line(score), "", *_count_table(score)]
+    lines += ["", summary_line(score), *comparison_lines(score), "", *_count_table(score)]
     for title, ids in (
         ("without hypothesis, scored as deletions", score.missing),
         ("not decodable, scored as deletions", score.undecodable),

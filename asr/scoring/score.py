@@ -3,12 +3,12 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from asr.errors import DataError, UsageError
 from asr.scoring.edits import UNITS, Alignment, EditCounts, align, count, split_tokens
-from asr.scoring.significance import bootstrap_interval
+from asr.scoring.significance import Difference, bootstrap_interval, paired_difference
 from asr.scoring.transcripts import Transcript, list_faults, read_transcripts
 from asr.text.phones import fold_phones, strip_arpabet
 from asr.text.tokenizer import CASES
@@ -22,6 +22,8 @@ class ScoreOptions:
     ref: str = field(default="", metadata={"path": True})
     #: hypotheses, as asr-decode writes them (JSON lines with id and text or phones)
     hyp: str = field(default="", metadata={"path": True})
+    #: hypotheses of another recogniser for the same references: the two are compared
+    against: str = field(default="", metadata={"path": True})
     #: what is counted: word | char | phone
     unit: str = "word"
     #: folder for score.json and alignments.txt; empty prints the table only
@@ -68,6 +70,15 @@ class UtteranceScore:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Another recogniser on the same references."""
+
+    score: "Score"
+    #: of this one's error rate to the other's; None where there is no interval
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
 class Score:
     """A scored test set. Nothing in it depends on the order of lines in the two files, besides `heads`."""
 
@@ -95,6 +106,8 @@ class Score:
     heads: tuple[tuple[str, str, str], ...]
     #: doubts about the input, one sentence each
     notes: tuple[str, ...]
+    #: where there is another recogniser to compare with
+    against: Comparison | None = None
 
     def by_speaker(self) -> dict[str, tuple[int, EditCounts]]:
         """Speaker -> (utterances, counts), sorted by name; utterances without a speaker are left out."""
@@ -151,7 +164,24 @@ def score_manifests(
 
 def score_files(options: ScoreOptions) -> Score:
     """As `score_manifests`, for the files and settings of the command line."""
-    return score_transcripts(read_transcripts(options.ref), read_transcripts(options.hyp), options)
+    references = read_transcripts(options.ref)
+    score = score_transcripts(references, read_transcripts(options.hyp), options)
+    if not options.against:
+        return score
+    return compare(score, score_transcripts(references, read_transcripts(options.against), options))
+
+
+def compare(score: Score, other: Score) -> Score:
+    """`score` with the difference to `other`, a score of the same references; both draw the same groups."""
+    ours, theirs = (_groups(one.utterances)[1] for one in (score, other))
+    difference = paired_difference(
+        [group.errors for group in ours],
+        [group.errors for group in theirs],
+        [group.reference_tokens for group in ours],
+        resamples=score.resamples,
+        seed=score.seed,
+    )
+    return replace(score, against=Comparison(other, difference))
 
 
 def score_transcripts(references: Sequence[Transcript], hypotheses: Sequence[Transcript], options: ScoreOptions) -> Score:

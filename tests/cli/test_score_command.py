@@ -41,6 +41,41 @@ def test_the_table_and_both_files(files, capsys):
     assert "REF: on the mat\nHYP: on *   mat\n        D" in (files / "score of it" / "alignments.txt").read_text(encoding="utf-8")
 
 
+@pytest.fixture
+def other(files):
+    """Another recogniser: wrong throughout with the first speaker, and silent with the second."""
+    (files / "other.jsonl").write_text('{"id": "u1", "text": "a bat", "score": -1.0}\n', encoding="utf-8")
+    return f"against={files / 'other.jsonl'}"
+
+
+def test_two_recognisers_are_compared_on_the_same_draws(files, other, capsys):
+    assert main(words(files, other, f"out={files}")) == 0
+    shown = capsys.readouterr().out
+    assert "against: word error rate 100.00 % of 6 reference tokens (95 % interval 100.00 .. 100.00 %" in shown
+    assert "1 without hypothesis there, or not decodable: scored as deletions" in shown
+    assert "hyp - against: -83.33 points (95 % interval -100.00 .. -66.67, paired draws); hyp is better in 100.0 %" in shown
+    assert "cannot tell" not in shown
+    stored = json.loads((files / "score.json").read_text())
+    assert stored["error_rate"] == 1 / 6, "the first recogniser is scored as ever"
+    expected = {"error_rate": 1.0, "missing": ["u2"], "extra": [], "interval": [1.0, 1.0], "deletions": 4, "substitutions": 2}
+    expected |= {"difference": -5 / 6, "difference_interval": [-1.0, pytest.approx(-2 / 3)], "better_in_draws": 1.0}
+    assert {key: stored["against"][key] for key in expected} == expected
+
+
+def test_a_recogniser_against_itself_is_not_told_apart(files, capsys):
+    assert main(words(files, f"against={files / 'hyp.jsonl'}")) == 0
+    shown = capsys.readouterr().out
+    assert "hyp - against: +0.00 points (95 % interval +0.00 .. +0.00, paired draws); hyp is better in 50.0 %" in shown
+    assert "the interval holds 0: these references cannot tell the two apart" in shown
+
+
+def test_one_speaker_gives_rates_but_no_difference(files, other, capsys):
+    (files / "ref.jsonl").write_text(json.dumps(REF[0]) + "\n")
+    assert main(words(files, other, f"out={files}")) == 0
+    assert "hyp - against" not in capsys.readouterr().out
+    assert json.loads((files / "score.json").read_text())["against"]["difference"] is None
+
+
 def test_without_out_nothing_is_written(files, capsys):
     assert main(words(files, "unit=char")) == 0
     assert "character error rate 19.05 % of 21 reference tokens" in capsys.readouterr().out
@@ -70,6 +105,7 @@ def test_options_of_the_score_arrive(files, capsys):
         (["ref="], 2, "asr-score: ref= is missing: write asr-score ref=FILE hyp=FILE unit=word|char|phone\n"),
         (["hyp=/no/such/file"], 3, "asr-score: /no/such/file: no such file\n"),
         (["hyp=/"], 3, "asr-score: /: is a folder, expected a file\n"),
+        (["against=/no/such/file"], 3, "asr-score: /no/such/file: no such file\n"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_its_exit_code(files, capsys, more, code, message):
