@@ -63,9 +63,9 @@ def run(words: list[str]) -> int:
         print(parser.format_help())
         return 0
     chosen = vars(parser.parse_args(words[2:]))
-    root, out, on_bad, download = (chosen.pop(key, None) for key in ("root", "out", "on_bad", "download"))
+    root, out, on_bad, download, sums = (chosen.pop(key, None) for key in ("root", "out", "on_bad", "download", "sha256"))
     options = CORPORA[name].options(**chosen)
-    preparation = prepare_corpus(name, root, out, options, on_bad=on_bad or "error", download=bool(download))
+    preparation = prepare_corpus(name, root, out, options, on_bad=on_bad or "error", download=bool(download), sums=bool(sums))
     print(summary(preparation, out, CORPORA[name].experiment))
     return 0
 
@@ -76,6 +76,8 @@ def build_parser(name: str, corpus: Corpus) -> argparse.ArgumentParser:
     if not corpus.generated:
         parser.add_argument("--root", type=Path, required=True, metavar="DIR", help=corpus.root)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
+    meaning = "write the sha256 of each recording into the manifests; asr-train compares it with data.check=full"
+    parser.add_argument("--sha256", action="store_true", help=meaning)
     if not corpus.generated:
         meaning = "error: refuse a corpus with anything unusable in it; skip: go on without, and say what was left out"
         parser.add_argument("--on-bad", choices=ON_BAD, default="error", help=f"{meaning} (error)")

@@ -17,7 +17,9 @@ from asr.data.audio import (
     read_audio,
     resampled_length,
 )
-from asr.data.manifest import RECORDING_DURATION, Problem, Utterance
+from asr.data.files import file_sha256, show_path
+from asr.data.manifest import AUDIO_SHA256, RECORDING_DURATION, Problem, Utterance
+from asr.data.overlap import find_copies
 from asr.data.report import DataReport, UnknownSymbol
 from asr.errors import DataError, UsageError
 from asr.text.tokenizer import show_symbol
@@ -35,7 +37,16 @@ __all__ = [
 ON_BAD = ("error", "skip")
 CHECKS = ("headers", "full")
 #: Faults of the manifest itself, or of its alphabet: they are mended, never skipped.
-MUST_BE_MENDED = ("bad-json", "encoding", "line-too-long", "bad-field", "duplicate-id", "unknown-symbol")
+MUST_BE_MENDED = (
+    "bad-json",
+    "encoding",
+    "packed",
+    "cut-manifest",
+    "line-too-long",
+    "bad-field",
+    "duplicate-id",
+    "unknown-symbol",
+)
 
 
 @dataclass
@@ -130,12 +141,12 @@ def check_utterances(
 def cross_check(reports: dict[str, DataReport]) -> dict[str, DataReport]:
     """The same reports after a comparison of their manifests with each other.
 
-    An id that stands in an earlier manifest too is a problem of the later one; speakers and stretches of recordings that they
-    share are counted among its warnings.
+    An id that stands in an earlier manifest too is a problem of the later one; speakers and recordings that they share (the
+    same stretch of a file, or the same text and samples) are counted among its warnings.
     """
     places: dict[str, str] = {}
     speakers: set[str] = set()
-    stretches: set[tuple[str, float]] = set()
+    copies = find_copies({part: report.usable for part, report in reports.items()})
     checked = {}
     for part, report in reports.items():
         repeated = [
@@ -151,15 +162,13 @@ def cross_check(reports: dict[str, DataReport]) -> dict[str, DataReport]:
         usable = [one for one in report.usable if one.id not in places]
         notes = dict(report.warnings)
         mine = {one.speaker for one in report.usable if one.speaker is not None}
-        pieces = {(one.audio_filepath, one.offset) for one in report.usable}
-        for kind, count in (("shared-speakers", len(mine & speakers)), ("shared-recordings", len(pieces & stretches))):
+        for kind, count in (("shared-speakers", len(mine & speakers)), ("shared-recordings", len(copies[part]))):
             if count:
                 notes[kind] = count
         hours = sum(one.duration for one in usable) / 3600
         problems = [*report.problems, *repeated]
         checked[part] = replace(report, usable=usable, problems=problems, warnings=notes, hours=hours)
         speakers |= mine
-        stretches |= pieces
         places.update((one.id, f"{report.where}:{one.line}") for one in report.usable)
     return checked
 
@@ -201,6 +210,7 @@ class _Recordings:
         self.uses = uses
         self.notes: Counter[str] = Counter()
         self._seen: dict[str, AudioInfo | AudioError] = {}
+        self._sums: dict[str, str] = {}
 
     def check(self, utterance: Utterance) -> tuple[int, list[tuple[str, str]]]:
         """Samples of the utterance at the model's rate, and its faults as (kind, message)."""
@@ -225,7 +235,7 @@ class _Recordings:
         if length_fault:
             return 0, [length_fault]
         if options.check == "full":
-            fault = self._decode_fault(utterance, info)
+            fault = self._sum_fault(utterance) or self._decode_fault(utterance, info)
             if fault:
                 return 0, [fault]
         self._note(info)
@@ -270,6 +280,17 @@ class _Recordings:
         elif end > info.duration + LENGTH_TOLERANCE:
             return "segment-beyond-end", f"ends at {end:.3f} s, the recording at {info.duration:.3f} s"
         return None
+
+    def _sum_fault(self, utterance: Utterance) -> tuple[str, str] | None:
+        expected, path = utterance.extra.get(AUDIO_SHA256), utterance.audio_filepath
+        if not isinstance(expected, str):
+            return None
+        if path not in self._sums:
+            self._sums[path] = file_sha256(path)
+        if self._sums[path] == expected.lower():
+            return None
+        fault = f"{show_path(path)}: has sha256 {self._sums[path]}, the manifest says {expected[:64]!s}"
+        return "wrong-sha256", f"{fault}: it was damaged or replaced; copy or download it again"
 
     def _decode_fault(self, utterance: Utterance, info: AudioInfo) -> tuple[str, str] | None:
         with warnings.catch_warnings():

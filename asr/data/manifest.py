@@ -3,14 +3,16 @@
 The fields are a superset of NeMo's: ``id, audio_filepath, duration, offset, text, phones, speaker``; others are kept.
 """
 
+import gzip
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from asr.data.files import UNPRINTABLE, file_sha256, open_regular, show_path, write_atomic
+from asr.data.packed import GZIP, GZIP_FAULTS, ZSTD, gzip_fault, zstd_fault
 from asr.errors import DataError
 
 __all__ = [
@@ -29,10 +31,13 @@ MAX_LINE_BYTES = 4 * 2**20
 LISTED_PROBLEMS = 20
 #: Further field of an utterance that is a piece of a recording: how long all of it is (s).
 RECORDING_DURATION = "recording_duration"
+#: Further field: the sha256 of the recording's file, in hexadecimal.
+AUDIO_SHA256 = "audio_sha256"
+HALF_PAIR = re.compile("[\ud800-\udfff]")
 FIELDS = ("id", "audio_filepath", "duration", "offset", "text", "phones", "speaker")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One line of a manifest: a stretch of a recording and what is said in it."""
 
@@ -119,30 +124,45 @@ def scan_manifest(path: str | os.PathLike[str]) -> tuple[list[Utterance], list[P
 def scan_json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
     """Each non-blank line of a JSON-lines file as ``(1-based line, object)``, or a Problem in place of the object.
 
-    Reads line by line and never holds more than 4 MiB of a line, so memory stays bounded. Raises DataError when the path
-    is missing, a folder, or not a regular file.
+    A file packed by gzip is unpacked on the way, whatever its name. Reads line by line and never holds more than 4 MiB of a
+    line, so memory stays bounded. Raises DataError when the path is missing, a folder, or not a regular file.
     """
     shown = show_path(path)
-    with open_regular(path) as handle:
-        encoding = _foreign_encoding(handle.read(4))
-        if encoding:
-            yield 1, Problem("encoding", shown, f"{encoding}; expected plain UTF-8 text with one JSON object per line")
+    with open_regular(path) as file:
+        head = file.read(4)
+        file.seek(0)
+        if head.startswith(ZSTD):
+            yield 1, Problem("packed", shown, zstd_fault(file))
             return
-        handle.seek(0)
+        if not head.startswith(GZIP):
+            yield from _scan_lines(file, shown)
+            return
         number = 0
-        while line := handle.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            where = f"{shown}:{number}"
-            if len(line) > MAX_LINE_BYTES:
-                while not line.endswith(b"\n") and line:
-                    line = handle.readline(MAX_LINE_BYTES)
-                message = f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB; expected one utterance per line"
-                yield number, Problem("line-too-long", where, message)
-                continue
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip(b" \t\r\n"):
-                continue
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            try:
+                for number, item in _scan_lines(unpacked, shown):
+                    yield number, item
+            except GZIP_FAULTS as error:
+                yield number + 1, Problem("cut-manifest", shown, gzip_fault(error, file, number))
+
+
+def _scan_lines(handle: BinaryIO | gzip.GzipFile, shown: str) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+    number = 0
+    while line := handle.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        where = f"{shown}:{number}"
+        if number == 1:
+            if _is_utf16(line[:4]):
+                fault = "is UTF-16 text: convert it with iconv -f UTF-16 -t UTF-8"
+                yield 1, Problem("encoding", shown, f"{fault}; expected plain UTF-8 text with one JSON object per line")
+                return
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if len(line) > MAX_LINE_BYTES:
+            while not line.endswith(b"\n") and line:
+                line = handle.readline(MAX_LINE_BYTES)
+            message = f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB; expected one utterance per line"
+            yield number, Problem("line-too-long", where, message)
+        elif line.strip(b" \t\r\n"):
             yield number, parse_json_line(line, where)
 
 
@@ -168,14 +188,8 @@ def manifest_sha256(path: str | os.PathLike[str]) -> str:
     return file_sha256(path)
 
 
-def _foreign_encoding(head: bytes) -> str | None:
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(head) == 4 and (head[0::2] == b"\0\0" or head[1::2] == b"\0\0")):
-        return "is UTF-16 text: convert it with iconv -f UTF-16 -t UTF-8"
-    if head.startswith(b"\x1f\x8b"):
-        return "is gzip-compressed: unpack it with gunzip"
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        return "is zstd-compressed: unpack it with unzstd"
-    return None
+def _is_utf16(head: bytes) -> bool:
+    return head.startswith((b"\xff\xfe", b"\xfe\xff")) or (len(head) == 4 and (head[0::2] == b"\0\0" or head[1::2] == b"\0\0"))
 
 
 def parse_json_line(line: bytes, where: str) -> dict[str, Any] | Problem:
@@ -191,7 +205,7 @@ def parse_json_line(line: bytes, where: str) -> dict[str, Any] | Problem:
         message = f"byte 0x{byte:02X} in column {error.start + 1} is not UTF-8; if it is {guess}, convert with iconv"
         return Problem("encoding", where, message)
     try:
-        item = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        item = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         return Problem("bad-json", where, f"column {error.colno}: {_json_fault(text, error)}")
     except RecursionError:
@@ -216,6 +230,10 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f'the field "{twice}" is given twice')
     return item
+
+
+#: Made once: ``json.loads`` with such arguments would make one for each line, at several times its cost.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
 
 
 def _json_fault(text: str, error: json.JSONDecodeError) -> str:
@@ -255,7 +273,7 @@ def _field_fault(item: dict[str, Any]) -> str | None:
             faults.append(f'"id" holds a control character ({value!a})')
         elif name == "audio_filepath" and "\0" in value:
             faults.append('"audio_filepath" holds a NUL character')
-        elif name != "audio_filepath" and any("\ud800" <= char <= "\udfff" for char in value):
+        elif name != "audio_filepath" and not value.isascii() and HALF_PAIR.search(value):
             faults.append(f'"{name}" holds half a surrogate pair, which is no character')
     for name in ("duration", "offset"):
         value = item.get(name, 0.0)

@@ -5,15 +5,16 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from asr.data.corpora import CORPORA, Prepared
 from asr.data.corpora.corpus import FATAL
-from asr.data.files import show_path, write_atomic
-from asr.data.manifest import Problem, Utterance, write_manifest
-from asr.data.split import PARTS
+from asr.data.files import file_sha256, show_path, write_atomic
+from asr.data.manifest import AUDIO_SHA256, Problem, Utterance, write_manifest
+from asr.data.overlap import describe_copies, find_copies
+from asr.data.split import PARTS, shared_speakers
 from asr.errors import DataError, UsageError
 
 RECORD = "prepare.json"
@@ -73,13 +74,14 @@ class Preparation:
 
 
 def prepare_corpus(
-    name: str, root: Path | None, out: Path, options: Any, *, on_bad: str = "error", download: bool = False
+    name: str, root: Path | None, out: Path, options: Any, *, on_bad: str = "error", download: bool = False, sums: bool = False
 ) -> Preparation:
     """Prepare a corpus of ``CORPORA`` and write its manifests and ``prepare.json`` to ``out``.
 
     ``root`` is None for a generated corpus. ``on_bad="error"`` refuses the corpus when anything in it cannot be used and
     lists all of it; ``"skip"`` goes on without, names and counts it. Raises DataError for that, UsageError when ``out``
-    holds another corpus, ResourceError when it cannot be written. ``download`` first fetches what is missing below ``root``.
+    holds another corpus, ResourceError when it cannot be written. ``download`` first fetches what is missing below ``root``;
+    ``sums`` gives each utterance the sha256 of its recording.
     """
     corpus = CORPORA[name]
     _expect_place(out, name)
@@ -96,6 +98,8 @@ def prepare_corpus(
         raise DataError(
             f"{show_path(out if root is None else root)}: 0 of {bad} utterances usable:\n{_listing(prepared.problems)}"
         )
+    if sums:
+        parts = _with_sums(parts)
     # first, so that a preparation that is interrupted here is known as ours; the whole record replaces it at the end
     before = [part for part in _record(out).get("parts", ()) if PART_NAME.fullmatch(part)]
     write_atomic(out / RECORD, json.dumps({"corpus": name, "incomplete": True, "parts": [*before, *parts]}) + "\n")
@@ -106,12 +110,24 @@ def prepare_corpus(
         split=prepared.split,
         parts={part: count_part(utterances) for part, utterances in parts.items()},
         left_out=prepared.problems,
-        notes=[*prepared.notes, *_clear(out, parts, before)],
+        notes=[*prepared.notes, *shared_speakers(parts), *describe_copies(find_copies(parts)), *_clear(out, parts, before)],
     )
     for part, utterances in parts.items():
         write_manifest(out / f"{part}.jsonl", utterances)
     write_atomic(out / RECORD, json.dumps(preparation.to_dict(), indent=2) + "\n")
     return preparation
+
+
+def _with_sums(parts: dict[str, list[Utterance]]) -> dict[str, list[Utterance]]:
+    """The same utterances with the field ``audio_sha256``; each file is read once."""
+    from tqdm import tqdm
+
+    paths = dict.fromkeys(one.audio_filepath for items in parts.values() for one in items)
+    digests = {path: file_sha256(path) for path in tqdm(paths, desc="sha256", unit="file", disable=None, leave=False)}
+    return {
+        part: [replace(one, extra={**one.extra, AUDIO_SHA256: digests[one.audio_filepath]}) for one in items]
+        for part, items in parts.items()
+    }
 
 
 def count_part(utterances: Sequence[Utterance]) -> PartCounts:

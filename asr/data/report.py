@@ -19,7 +19,7 @@ NOTES = {
     **WARNINGS,
     "resampled": "the recording has another sample rate than the model and is resampled",
     "shared-speakers": "speakers stand in more than one part: the error rate on them flatters",
-    "shared-recordings": "stretches of recordings stand in more than one part: the error rate on them flatters",
+    "shared-recordings": "recordings stand in more than one part: the error rate on them flatters",
 }
 
 

@@ -72,8 +72,8 @@ def shared_speakers(parts: Mapping[str, Collection[Utterance]]) -> list[str]:
     """One sentence for each pair of parts, one of them ``train``, that have speakers in common."""
     voices = {part: {utterance.speaker for utterance in items} - {None} for part, items in parts.items()}
     sentences = []
-    for part in PARTS[1:]:
-        both = voices.get("train", set()) & voices.get(part, set())
+    for part in (name for name in voices if name != "train"):
+        both = voices.get("train", set()) & voices[part]
         if both:
             sentences.append(f"{len(both)} of the {len(voices[part])} speakers of {part} also speak in train")
     return sentences

@@ -1,7 +1,11 @@
 """Rows M of the catalogue, faults of manifests and transcripts, through asr-train, asr-decode, asr-score and asr-data."""
 
+import base64
 import gzip
+import itertools
 import json
+import os
+import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
 from asr.data.manifest import read_manifest, scan_json_lines, write_manifest
 from tests.faults.commands import fine, read_lines, small_set, to_lines, told, train_words
@@ -378,33 +383,57 @@ def test_m13_a_line_of_fifty_megabytes(speech, asr, tmp_path):
 
 
 def test_m13_many_lines_are_read_one_by_one(tmp_path):
-    """What reading costs does not grow with the number of lines."""
-    peaks = []
-    for count in (2_000, 40_000):
+    """What a line costs, in memory and in time, does not grow with their number. (Ten million: the same, for a minute.)"""
+    peaks, costs = [], []
+    for count in (2_000, 100_000):
         path = tmp_path / f"{count}.jsonl"
-        path.write_bytes(
-            to_lines([{"id": f"u{n}", "audio_filepath": "a.wav", "duration": 1.0, "text": "a"} for n in range(count)])
-        )
+        line = b'{"id": "u%d", "audio_filepath": "audio/a.wav", "duration": 1.5, "text": "a bad cab"}\n'
+        path.write_bytes(b"".join(line % number for number in range(count)))
+        began = time.process_time()
+        assert sum(isinstance(item, dict) for _, item in scan_json_lines(path)) == count
+        costs.append((time.process_time() - began) / count)
         tracemalloc.start()
         try:
-            assert sum(isinstance(item, dict) for _, item in scan_json_lines(path)) == count
+            for _ in itertools.islice(scan_json_lines(path), min(count, 40_000)):
+                pass
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0] + 2**16
+    assert costs[1] < 5 * costs[0]
 
 
 def test_m14_paths_belong_to_the_manifest(speech, asr, run_dir, tmp_path, monkeypatch):
-    """From any working folder, and with a relative data.dir."""
+    """From any working folder, with relative names of everything that a command reads and writes, prepared from a third one."""
     lines = small_set(speech, tmp_path / "data")
     (tmp_path / "data" / "train.jsonl").write_bytes(to_lines(lines))
     assert not Path(lines[0]["audio_filepath"]).is_absolute()
-    (tmp_path / "elsewhere").mkdir()
+    for name in ("elsewhere", "third/deeper"):
+        (tmp_path / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "elsewhere")
     fine(asr("train", *train_words(Path("..") / "data", Path("run"))))
     assert (tmp_path / "elsewhere" / "run" / "model").is_dir()
     fine(asr("decode", f"model={run_dir}", "manifest=../data/train.jsonl", "out=hyp.jsonl"))
     assert len(read_lines(tmp_path / "elsewhere" / "hyp.jsonl")) == 3
+    monkeypatch.chdir(tmp_path / "third" / "deeper")
+    words = ["--root", "../../data/train.jsonl", "--out", "../out", "--valid-fraction", "0.4", "--test-fraction", "0"]
+    fine(asr("data", "prepare", "nemo", *words))
+    monkeypatch.chdir(tmp_path)
+    fine(asr("train", *train_words(Path("third") / "out", Path("again"))))
+    assert report_of(tmp_path / "again")["train"]["usable"] == 2
+    fine(asr("decode", "model=again", "manifest=third/out/train.jsonl", "out=again/hyp.jsonl"))
+    assert not any("error" in line for line in read_lines(tmp_path / "again" / "hyp.jsonl"))
+
+
+def test_m14_no_command_changes_the_working_folder(speech, asr, tmp_path):
+    """Hydra's own switch for that is refused instead of being ignored."""
+    lines = small_set(speech, tmp_path / "data")
+    (tmp_path / "data" / "train.jsonl").write_bytes(to_lines(lines))
+    before = os.getcwd()
+    told(
+        asr("train", *train_words(tmp_path / "data", tmp_path / "run"), "hydra.job.chdir=true"), 2, "hydra.job.chdir", alone=True
+    )
+    assert os.getcwd() == before
 
 
 def test_m15_commands_are_not_run(speech, asr, run_dir, tmp_path):
@@ -425,33 +454,97 @@ def test_m15_commands_are_not_run(speech, asr, run_dir, tmp_path):
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("kind", ["cuts", "recordings", "nemo"])
+def test_m15_commands_in_the_manifests_of_others(asr, tmp_path, kind):
+    """lhotse's sources of the type command, and a bar at the end of a path; nothing is written, whatever is to be skipped."""
+    canary = tmp_path / "canary"
+    source = {"type": "command", "channels": [0], "source": f"touch {canary} |"}
+    recording = {"id": "r", "sources": [source], "sampling_rate": 8000, "num_samples": 8000, "duration": 1.0}
+    said = {"id": "s", "recording_id": "r", "start": 0.0, "duration": 1.0, "channel": 0, "text": "ab"}
+    cut = {"id": "c", "start": 0.0, "duration": 1.0, "channel": 0, "supervisions": [said], "recording": recording}
+    files = {
+        "cuts": {"my_cuts.jsonl": {**cut, "type": "MonoCut"}},
+        "recordings": {"my_recordings.jsonl": recording, "my_supervisions.jsonl": said},
+        "nemo": {"manifest.json": {"audio_filepath": source["source"], "duration": 1.0, "text": "ab"}},
+    }[kind]
+    (tmp_path / "in").mkdir()
+    for name, item in files.items():
+        (tmp_path / "in" / name).write_bytes(to_lines([item]))
+    corpus = "nemo" if kind == "nemo" else "lhotse"
+    for policy in ("error", "skip"):
+        words = ["prepare", corpus, "--root", tmp_path / "in", "--out", tmp_path / "out", "--on-bad", policy]
+        told(asr("data", *words), 3, f"{next(iter(files))}:1: commands are not run: 'touch /")
+    assert not canary.exists()
+    assert not list(tmp_path.glob("out/*.jsonl"))
+
+
 def test_m16_what_train_and_valid_share_is_counted(speech, asr, tmp_path):
+    """The same file twice, and its samples under another name, in another container."""
     lines = small_set(speech, tmp_path / "data")
     (tmp_path / "data" / "train.jsonl").write_bytes(to_lines(lines))
-    shared = [{**line, "id": f"valid-{line['id']}"} for line in lines[:2]]
+    samples, rate = soundfile.read(tmp_path / "data" / lines[1]["audio_filepath"], dtype="int16")
+    soundfile.write(tmp_path / "data" / "audio" / "copy.flac", samples, rate)
+    shared = [{**line, "id": f"valid-{line['id']}"} for line in lines]
+    shared[1]["audio_filepath"] = "audio/copy.flac"
+    shared[2]["audio_filepath"], other = read_lines(speech / "valid.jsonl")[0]["audio_filepath"], shared[2]["audio_filepath"]
+    shared[2]["duration"] = read_lines(speech / "valid.jsonl")[0]["duration"]
+    assert shared[2]["audio_filepath"] != other
     (tmp_path / "data" / "valid.jsonl").write_bytes(to_lines(shared))
     outcome = fine(asr("train", *train_words(tmp_path / "data", tmp_path / "run")))
     speakers = len({line["speaker"] for line in shared})
     assert report_of(tmp_path / "run")["valid"]["warnings"] == {"shared-speakers": speakers, "shared-recordings": 2}
-    row_of(outcome.err, "stretches of recordings stand in more than one part: the error rate on them flatters")
+    row_of(outcome.err, "recordings stand in more than one part: the error rate on them flatters")
     row_of(outcome.err, "speakers stand in more than one part: the error rate on them flatters")
 
 
-@pytest.mark.parametrize(
-    ("pack", "words"),
-    [
-        (gzip.compress, ("is gzip-compressed", "unpack it with gunzip")),
-        (lambda data: gzip.compress(data)[:-20], ("is gzip-compressed", "unpack it with gunzip")),
-        (lambda data: b"\x28\xb5\x2f\xfd" + data[:50], ("is zstd-compressed", "unpack it with unzstd")),
-    ],
-    ids=["gzip", "gzip-cut", "zstd-cut"],
+def test_m16_what_train_and_test_share_is_told_when_a_corpus_is_prepared(speech, asr, tmp_path):
+    small_set(speech, tmp_path / "data")
+    source = sorted((tmp_path / "data" / "audio").iterdir())
+    for place, recording in (("train/ann/a", 0), ("train/ann/b", 1), ("test/ann/c", 1), ("test/ben/d", 2)):
+        path = tmp_path / "corpus" / f"{place}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source[recording].read_bytes())
+        path.with_suffix(".txt").write_text("ab")
+    words = ["prepare", "folder", "--root", tmp_path / "corpus", "--out", tmp_path / "out", "--valid-fraction", "0"]
+    printed = fine(asr("data", *words)).out
+    assert "Note: 1 of the 2 speakers of test also speak in train." in printed
+    assert "Note: 1 recordings of test stand in train, too, which flatters error rates: test/ann/c." in printed
+    notes = json.loads((tmp_path / "out" / "prepare.json").read_text())["notes"]
+    assert len(notes) == 2
+
+
+#: `zstd -19 --check` of one line, `{"id": "a", "audio_filepath": "a.wav", "duration": 1.0, "text": "ab"}`.
+ZSTD = base64.b64decode(
+    "KLUv/QRoDQIAwoMNEpDPAWNgvIQuBtT/nGLvyW6dSyAfzavmOwxBuvzBNo+k6R1ejxVsnqhcWwa2RM87/LzLUzsOAgAVJW695hjKxEDp"
 )
-def test_m17_packed_manifests_are_not_read_whole_or_cut(speech, asr, run_dir, tmp_path, pack, words):
+
+
+@pytest.mark.parametrize("form", ["gzip", "gzip-cut", "gzip-damaged", "zstd", "zstd-cut"])
+def test_m17_packed_manifests(speech, asr, run_dir, tmp_path, form):
+    """gzip is read; one that was cut is told with the byte at which it ends, and never skipped. zstd is to be unpacked first."""
     lines = small_set(speech, tmp_path / "data")
     manifest = tmp_path / "data" / "train.jsonl"
-    manifest.write_bytes(pack(to_lines(lines)))
-    told(asr("train", *train_words(tmp_path / "data", tmp_path / "run")), 3, "train.jsonl", *words)
-    told(asr("decode", f"model={run_dir}", f"manifest={manifest}", f"out={tmp_path / 'hyp'}"), 3, *words, alone=True)
+    whole = ZSTD if form.startswith("zstd") else gzip.compress(to_lines(lines), mtime=0)
+    at = len(whole) - 10 if form == "gzip-damaged" else len(whole) // 2
+    manifest.write_bytes(
+        {"cut": whole[:at], "damaged": whole[:-8] + bytes(8)}.get(form.partition("-")[2], whole),
+    )
+    words = {
+        "gzip-cut": ("cut-manifest", f"was cut: the gzip stream breaks off at byte {at:,}, before the first line is complete"),
+        "gzip-damaged": ("cut-manifest", f"is damaged: the gzip stream is wrong before byte {len(whole):,}", "after line 3"),
+        "zstd": ("packed", "is zstd-compressed: unpack it with unzstd"),
+        "zstd-cut": ("packed", f"was cut or damaged: the zstd stream breaks off at byte {at:,}; copy it again"),
+    }.get(form, ())
+    decode = ["decode", f"model={run_dir}", f"manifest={manifest}", f"out={tmp_path / 'hyp.jsonl'}"]
+    if not words:
+        fine(asr("train", *train_words(tmp_path / "data", tmp_path / "run")))
+        fine(asr(*decode))
+        assert [line["id"] for line in read_lines(tmp_path / "hyp.jsonl")] == [line["id"] for line in lines]
+        return
+    for policy in ("error", "skip"):
+        run = train_words(tmp_path / "data", tmp_path / "run", data__on_bad=policy, data__max_bad_fraction=1)
+        told(asr("train", *run), 3, "train.jsonl", *words)
+    told(asr(*decode), 3, f"{manifest}: ", *words[1:], alone=True)
 
 
 def test_m18_a_manifest_that_changed_since_the_checkpoint(speech, asr, tmp_path):

@@ -24,7 +24,7 @@ from asr.data.corpora.jsonlines import part_in_name, read_json_lines, text_of
 from asr.data.corpora.table import TableOptions, read_table
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
-from asr.data.split import PARTS, shared_speakers
+from asr.data.split import PARTS
 from asr.errors import DataError, UsageError
 
 TABLES = ("metadata.csv", "metadata.jsonl")
@@ -69,7 +69,7 @@ def prepare(root: Path, options: AudiofolderOptions) -> Prepared:
     if "train" in part_of.values() and None not in part_of.values():
         given = {part: [item for item in usable if part_of[item.id] == part] for part in PARTS}
         parts, split = share_out_train(given, options, problems, root)
-        return Prepared(parts, split, problems, notes + shared_speakers(given))
+        return Prepared(parts, split, problems, notes)
     named = sorted({part for part in part_of.values() if part})
     if named:
         notes.append(f"folders speak of {', '.join(named)}, but not for all recordings, so all of it is shared out")

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 #: A segment may end this many seconds after its recording and is then cut there; more is a problem.
 SEGMENT_TOLERANCE = 0.05
-#: Kinds of problem that cannot be left out: a command in place of a path, too little data to share out, and a corpus that is
-#: not all there.
+#: Kinds of problem that cannot be left out: a command in place of a path, too little data to share out, and a corpus or a
+#: manifest that is not all there.
 COMMAND = "command"
 TOO_FEW = "too-few"
 WRONG_COUNT = "wrong-count"
-FATAL = (COMMAND, TOO_FEW, WRONG_COUNT)
+FATAL = (COMMAND, TOO_FEW, WRONG_COUNT, "cut-manifest", "packed")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from asr.data.corpora.corpus import (
 )
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
-from asr.data.split import PARTS, shared_speakers
+from asr.data.split import PARTS
 from asr.errors import DataError
 
 #: The last row cannot be read; such files are named with the way to convert them instead of being overlooked.
@@ -49,7 +49,7 @@ def prepare(root: Path, options: FolderOptions) -> Prepared:
     the speaker. The id is the path below root without its suffix.
     """
     expect_folder(root, "a folder of recordings with .txt or .lab files of the same names")
-    recordings, transcripts, notes = _scan(root)
+    recordings, transcripts, notes = scan_folder(root)
     if not recordings:
         raise DataError(f"{show_path(root)}: holds no recording (expected .wav, .flac, .ogg, .opus, .mp3 ...)")
     tops = {os.path.split(key)[0].split(os.sep)[0] for key in [*recordings, *transcripts]}
@@ -64,12 +64,12 @@ def prepare(root: Path, options: FolderOptions) -> Prepared:
     if by_part:
         given = {part: [item for item in usable if item.id.split("/")[0] == part] for part in PARTS}
         parts, split = share_out_train(given, options, problems, root)
-        return Prepared(parts, split, problems, notes + warned + shared_speakers(given))
+        return Prepared(parts, split, problems, notes + warned)
     parts, split = share_out(usable, options, problems, root)
     return Prepared(parts, split, problems, notes + warned)
 
 
-def _scan(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]], list[str]]:
+def scan_folder(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]], list[str]]:
     """Recordings and transcripts by their path below root without suffix (in NFC, for disks differ), and remarks."""
     recordings: dict[str, list[Path]] = {}
     transcripts: dict[str, list[Path]] = {}

@@ -1,49 +1,23 @@
 """What corpora in JSON-lines files share: reading them, packed ones too, and the part that a file's name speaks of."""
 
-import gzip
-import os
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from asr.data.corpora.table import PART_NAMES
-from asr.data.files import open_regular, show_path
-from asr.data.manifest import MAX_LINE_BYTES, Problem, parse_json_line, scan_json_lines
+from asr.data.manifest import Problem, scan_json_lines
 
 SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 
 
 def read_json_lines(path: Path, problems: list[Problem]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each object of a JSON-lines file (``.gz``: packed) with its 1-based line; every other line becomes a problem."""
-    for number, item in _scan_packed(path) if path.suffix == ".gz" else scan_json_lines(path):
+    """Each object of a JSON-lines file, packed or not, with its 1-based line; every other line becomes a problem."""
+    for number, item in scan_json_lines(path):
         if isinstance(item, Problem):
             problems.append(item)
         else:
             yield number, item
-
-
-def _scan_packed(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
-    """As ``scan_json_lines``; a file that ends too early is a problem that names the byte."""
-    shown = show_path(path)
-    number = 0
-    with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as handle:
-        try:
-            while line := handle.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                where = f"{shown}:{number}"
-                if len(line) > MAX_LINE_BYTES:
-                    message = f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB; expected one object per line"
-                    yield number, Problem("line-too-long", where, message)
-                    return
-                if line.strip():
-                    yield number, parse_json_line(line, where)
-        except (EOFError, OSError, zlib.error) as error:
-            size = os.fstat(packed.fileno()).st_size
-            reason = "was cut" if isinstance(error, EOFError) else "is damaged or no gzip file"
-            message = f"{reason} (byte {min(packed.tell(), size):,} of {size:,}, after line {number}); copy it again"
-            yield number + 1, Problem("cut-file", shown, message)
 
 
 def part_in_name(name: str) -> str | None:

@@ -22,7 +22,7 @@ from asr.data.corpora.corpus import (
 from asr.data.corpora.tedlium import EXCLUDED, read_stm
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
-from asr.data.split import PARTS, shared_speakers
+from asr.data.split import PARTS
 from asr.errors import DataError
 
 BLANKS = re.compile(r"[ \t]+")
@@ -73,7 +73,7 @@ def _prepare_parts(root: Path, named: Mapping[str, Path], others: list[str], opt
     usable, warned = _usable(found, problems)
     given = {part: [utterance for utterance in usable if part_of[utterance.id] == part] for part in PARTS}
     parts, split = share_out_train(given, options, problems, root)
-    return Prepared(parts, split, problems, notes + warned + shared_speakers(given))
+    return Prepared(parts, split, problems, notes + warned)
 
 
 def _usable(found: list[Found], problems: list[Problem]) -> tuple[list[Utterance], list[str]]:

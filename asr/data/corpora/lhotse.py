@@ -25,7 +25,7 @@ from asr.data.corpora.corpus import (
 from asr.data.corpora.jsonlines import SUFFIXES, part_in_name, read_json_lines, seconds_of, text_of
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
-from asr.data.split import PARTS, shared_speakers
+from asr.data.split import PARTS
 from asr.errors import DataError
 
 KINDS = ("cuts", "recordings", "supervisions")
@@ -73,7 +73,7 @@ def prepare(root: Path, options: LhotseOptions) -> Prepared:
     if "train" in files and None not in files:
         given = {part: [item for item in usable if part_of[item.id] == part] for part in PARTS}
         parts, split = share_out_train(given, options, problems, root)
-        return Prepared(parts, split, problems, notes + shared_speakers(given))
+        return Prepared(parts, split, problems, notes)
     if len(files) > 1:
         notes.append("the names do not speak of parts for all files, so all of it is shared out")
     parts, split = share_out(usable, options, problems, root)

@@ -22,7 +22,7 @@ from asr.data.corpora.corpus import (
 from asr.data.corpora.jsonlines import SUFFIXES, group_by_part, read_json_lines, seconds_of, text_of
 from asr.data.files import show_path
 from asr.data.manifest import FIELDS, Problem, Utterance
-from asr.data.split import PARTS, shared_speakers
+from asr.data.split import PARTS
 from asr.errors import DataError
 
 #: Fields that name something else here.
@@ -59,7 +59,7 @@ def prepare(root: Path, options: NemoOptions) -> Prepared:
     if groups and "train" in groups:
         given = {part: [item for item in usable if part_of[item.id] == part] for part in PARTS}
         parts, split = share_out_train(given, options, problems, root)
-        return Prepared(parts, split, problems, notes + shared_speakers(given))
+        return Prepared(parts, split, problems, notes)
     if groups:
         notes.append(f"the names speak of {', '.join(groups)} alone, so all of it is shared out")
     parts, split = share_out(usable, options, problems, root)

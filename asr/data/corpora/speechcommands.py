@@ -12,7 +12,6 @@ from asr.data.corpora.corpus import Found, Prepared, distinct, expect_folder, me
 from asr.data.corpora.counts import CountOptions, Size, check_counts, size_of
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
-from asr.data.split import shared_speakers
 from asr.errors import DataError
 
 LISTS = {"valid": "validation_list.txt", "test": "testing_list.txt"}
@@ -62,7 +61,7 @@ def prepare(root: Path, options: SpeechCommandsOptions) -> Prepared:
     words = dict.fromkeys(item.text or "" for item in usable)
     notes.append(f"{len(words)} words: {some(words, 40)}; {NOISE} is not read")
     split = "valid is validation_list.txt, test testing_list.txt, train the rest"
-    return Prepared(parts, split, problems, notes + shared_speakers(parts))
+    return Prepared(parts, split, problems, notes)
 
 
 def _read_lists(root: Path, problems: list[Problem]) -> dict[str, tuple[str, str]]:

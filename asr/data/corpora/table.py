@@ -23,7 +23,7 @@ from asr.data.corpora.corpus import (
 )
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
-from asr.data.split import PARTS, shared_speakers
+from asr.data.split import PARTS
 from asr.errors import DataError, UsageError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -80,7 +80,7 @@ def prepare(root: Path, options: TableOptions) -> Prepared:
     if options.split_column:
         given = {part: [item for item in usable if part_of[item.id] == part] for part in PARTS}
         parts, split = share_out_train(given, options, problems, path)
-        return Prepared(parts, split, problems, notes + shared_speakers(given))
+        return Prepared(parts, split, problems, notes)
     parts, split = share_out(usable, options, problems, path)
     return Prepared(parts, split, problems, notes)
 

@@ -283,12 +283,12 @@ def test_lhotse_a_packed_file_that_was_cut_is_told_by_its_byte(tmp_path: Path):
     data = gzip.compress(b"".join(json.dumps(cut).encode() + b"\n" for cut in lines(path) * 40), 1)
     path.write_bytes(data[: len(data) // 2])
     problems = lhotse.prepare(path, LhotseOptions()).problems
-    cut = [problem for problem in problems if problem.kind == "cut-file"]
+    cut = [problem for problem in problems if problem.kind == "cut-manifest"]
     assert len(cut) == 1
-    assert f"was cut (byte {len(data) // 2:,} of {len(data) // 2:,}, after line " in cut[0].message
-    path.write_bytes(b"plain text")
-    (problem,) = [problem for problem in lhotse.prepare(path, LhotseOptions()).problems if problem.kind == "cut-file"]
-    assert "is damaged or no gzip file" in problem.message
+    assert f"was cut: the gzip stream breaks off at byte {len(data) // 2:,}, after line " in cut[0].message
+    path.write_bytes(data[:-8] + bytes(8))
+    (problem,) = [problem for problem in lhotse.prepare(path, LhotseOptions()).problems if problem.kind == "cut-manifest"]
+    assert problem.message.startswith("is damaged: the gzip stream is wrong before byte ")
 
 
 def test_lhotse_recordings_and_supervisions_that_do_not_fit(tmp_path: Path):
