@@ -14,7 +14,8 @@ there are none). out=DIR receives score.json and alignments.txt.
 A reference without hypothesis, or whose recording could not be decoded, counts
 as deletions. Edits cost 1 each. Both sides are compared in Unicode NFC, without
 invisible marks and with runs of white space as one space; unit=char counts the
-spaces between words.
+spaces between words. A model that was taught text without capitals or marks is
+compared with such text by the same keys: case=lower punctuation=drop.
 
 against=FILE names the hypotheses of another recogniser for the same references
 and says what the difference between the two is worth: paired bootstrap, by

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jiwer
 
 from asr.errors import UsageError
-from asr.text.tokenizer import TokenOptions, normalize
+from asr.text.normalize import TextRules, normalize_text
 
 UNITS = ("word", "char", "phone")
 
@@ -69,15 +69,15 @@ class Pair:
 Alignment = tuple[Pair, ...]
 
 
-def split_tokens(text: str, unit: str, *, case: str = "keep") -> list[str]:
-    """Tokens of one transcript, after the tokenizer's default normalisation and nothing else.
+def split_tokens(text: str, unit: str, *, rules: TextRules | None = None) -> list[str]:
+    """Tokens of one transcript, after the rules and nothing else.
 
-    That is Unicode NFC, invisible marks removed, runs of white space taken as one space; `case` is keep, lower or upper.
-    word and phone: pieces between spaces; char: code points, the spaces between words included.
+    By default that is Unicode NFC, invisible marks removed, runs of white space taken as one space. word and phone: pieces
+    between spaces; char: code points, the spaces between words included.
     """
     if unit not in UNITS:
         raise UsageError(f"unit must be one of {', '.join(UNITS)}, got '{unit}'")
-    normal = normalize(text, TokenOptions(case=case))
+    normal = normalize_text(text, rules or TextRules())
     return list(normal) if unit == "char" else normal.split()
 
 

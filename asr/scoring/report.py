@@ -10,6 +10,7 @@ from asr.data.files import show_path, write_atomic
 from asr.errors import UsageError
 from asr.scoring.edits import Alignment, EditCounts, Pair
 from asr.scoring.score import Comparison, Score, UtteranceScore
+from asr.text.normalize import TextRules
 
 NAMES = {"word": "word error rate", "char": "character error rate", "phone": "phone error rate"}
 NORMALIZATION = "Unicode NFC, invisible marks removed, runs of white space as one space"
@@ -38,7 +39,7 @@ def score_dict(score: Score) -> dict[str, Any]:
         "seed": score.seed,
         "costs": {"substitution": 1, "deletion": 1, "insertion": 1},
         "normalization": NORMALIZATION,
-        "case": score.case,
+        **vars(score.rules),
         "phone_set": score.phone_set,
         "merge_silence": score.merge_silence,
         "speakers": [
@@ -141,7 +142,7 @@ def alignments_text(score: Score) -> str:
         "S substitution, D deletion, I insertion, each at cost 1; * stands for no token"
         + (", ▁ for a space" if score.unit == "char" else ""),
         f"text compared after: {NORMALIZATION}"
-        + (f"; {score.case} case" if score.case != "keep" else "")
+        + "".join(f"; {name}={value}" for name, value in vars(score.rules).items() if value != getattr(TextRules(), name))
         + (f"; phones as {score.phone_set}" if score.phone_set != "as_is" else "")
         + ("; runs of silence merged" if score.merge_silence else ""),
     ]

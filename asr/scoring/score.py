@@ -10,8 +10,8 @@ from asr.errors import DataError, UsageError
 from asr.scoring.edits import UNITS, Alignment, EditCounts, align, count, split_tokens
 from asr.scoring.significance import Difference, bootstrap_interval, paired_difference
 from asr.scoring.transcripts import Transcript, list_faults, read_transcripts
+from asr.text.normalize import TextRules
 from asr.text.phones import fold_phones, strip_arpabet
-from asr.text.tokenizer import CASES
 
 PHONE_SETS = ("as_is", "arpabet", "timit48", "timit39")
 
@@ -32,8 +32,16 @@ class ScoreOptions:
     resamples: int = 1000
     #: seed of those draws
     seed: int = 1
+    #: Unicode form of both sides: NFC | folded (wide, narrow and presentation forms as plain letters) | NFKC | none
+    unicode: str = "NFC"
     #: letters of both sides before counting: keep | lower | upper
     case: str = "keep"
+    #: marks of both sides: keep | plain (typographic quotes and dashes as ' " -) | drop (none but those inside words and numbers)
+    punctuation: str = "keep"
+    #: digits of both sides: keep | ascii (those of any script as 0 to 9)
+    digits: str = "keep"
+    #: replacements in both sides, after the steps above: substring -> string ("" deletes)
+    map: dict[str, str] = field(default_factory=dict)
     #: phones of both sides before counting: as_is | arpabet (no stress and position marks) | timit48 | timit39 (folded)
     phone_set: str = "as_is"
     #: with phone_set=timit48 or timit39: count a run of silences as one, on both sides
@@ -46,13 +54,20 @@ class ScoreOptions:
             raise UsageError(f"resamples must be at least 100 for a 95 % interval, got {self.resamples}")
         if self.seed < 0:
             raise UsageError(f"seed must not be negative, got {self.seed}")
-        for name, choices in (("case", CASES), ("phone_set", PHONE_SETS)):
-            if getattr(self, name) not in choices:
-                raise UsageError(f"{name} must be one of {', '.join(choices)}, got '{getattr(self, name)}'")
+        self.rules.check()
+        if self.phone_set not in PHONE_SETS:
+            raise UsageError(f"phone_set must be one of {', '.join(PHONE_SETS)}, got '{self.phone_set}'")
+        if self.unit == "phone" and (self.punctuation, self.digits, self.map) != ("keep", "keep", {}):
+            raise UsageError("punctuation, digits and map are about written text and do not go with unit=phone")
         if self.phone_set != "as_is" and self.unit != "phone":
             raise UsageError(f"phone_set={self.phone_set} goes with unit=phone only, got unit={self.unit}")
         if self.merge_silence and not self.phone_set.startswith("timit"):
             raise UsageError("merge_silence=true needs phone_set=timit48 or phone_set=timit39, which name the silence symbol")
+
+    @property
+    def rules(self) -> TextRules:
+        """What both sides go through before they are compared."""
+        return TextRules(self.unicode, self.case, self.punctuation, self.digits, self.map)
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,7 @@ class Score:
     groups: int
     resamples: int
     seed: int
-    case: str
+    rules: TextRules
     phone_set: str
     merge_silence: bool
     #: ids of references without a hypothesis (scored as deletions), sorted
@@ -138,7 +153,7 @@ def score_manifests(
     *,
     resamples: int = 1000,
     seed: int = 1,
-    case: str = "keep",
+    rules: TextRules | None = None,
     phone_set: str = "as_is",
     merge_silence: bool = False,
 ) -> Score:
@@ -155,7 +170,7 @@ def score_manifests(
             unit=unit,
             resamples=resamples,
             seed=seed,
-            case=case,
+            **vars(rules or TextRules()),
             phone_set=phone_set,
             merge_silence=merge_silence,
         )
@@ -207,7 +222,7 @@ def score_transcripts(references: Sequence[Transcript], hypotheses: Sequence[Tra
         groups=len(groups),
         resamples=options.resamples,
         seed=options.seed,
-        case=options.case,
+        rules=options.rules,
         phone_set=options.phone_set,
         merge_silence=options.merge_silence,
         missing=tuple(one.id for one in utterances if one.missing),
@@ -243,7 +258,7 @@ def _tokens_by_id(transcripts: Iterable[Transcript], text_of, head: str, options
     faults = []
     for transcript in transcripts:
         try:
-            tokens[transcript.id] = _fold(split_tokens(text_of(transcript), options.unit, case=options.case), options)
+            tokens[transcript.id] = _fold(split_tokens(text_of(transcript), options.unit, rules=options.rules), options)
         except DataError as fault:
             faults.append(f"{transcript.where}: {fault}")
     if faults:

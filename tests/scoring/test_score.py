@@ -7,8 +7,9 @@ import pytest
 
 from asr.errors import DataError, UsageError
 from asr.scoring.edits import EditCounts, count_edits
-from asr.scoring.report import score_dict
+from asr.scoring.report import alignments_text, score_dict
 from asr.scoring.score import ScoreOptions, score_manifests
+from asr.text.normalize import TextRules
 
 
 @pytest.fixture
@@ -162,9 +163,23 @@ def test_case_is_kept_unless_asked(write):
     kept = score_manifests(ref, hyp, "word")
     assert kept.counts.substitutions == 1
     assert "1 of 1 substitutions differ in upper and lower case only" in kept.notes[0]
-    lowered = score_manifests(ref, hyp, "word", case="lower")
+    lowered = score_manifests(ref, hyp, "word", rules=TextRules(case="lower"))
     assert lowered.counts == EditCounts(correct=2)
     assert lowered.notes == ()
+
+
+def test_both_sides_go_through_the_rules_that_were_asked_for(write):
+    """What is written is compared, unless one asks for what a model was taught."""
+    ref = write("ref", *texts(a="“Room ４,” she’s said — & left…", b="٣ x"))
+    hyp = write("hyp", *texts(a="room 4 she's said and left", b="3 x"))
+    assert score_manifests(ref, hyp, "word").counts.errors > 5
+    rules = TextRules(unicode="folded", case="lower", punctuation="drop", digits="ascii", map={"&": "and"})
+    score = score_manifests(ref, hyp, "word", rules=rules)
+    assert score.counts == EditCounts(correct=8)
+    stored = score_dict(score)
+    assert {name: stored[name] for name in vars(rules)} == vars(rules)
+    assert "; unicode=folded; case=lower; punctuation=drop; digits=ascii; map=" in alignments_text(score).splitlines()[2]
+    assert "unicode=" not in alignments_text(score_manifests(ref, hyp, "word"))
 
 
 def test_swapped_files_are_noticed(write):
@@ -210,7 +225,10 @@ def test_confusions_are_tallied_the_most_frequent_first(write):
         ({"unit": "words"}, "unit must be one of word, char, phone, got 'words'"),
         ({"resamples": 99}, "resamples must be at least 100"),
         ({"seed": -1}, "seed must not be negative"),
-        ({"case": "title"}, "case must be one of keep, lower, upper"),
+        ({"case": "title"}, 'case="title" is not one of keep, lower, upper'),
+        ({"punctuation": "strip"}, 'punctuation="strip" is not one of keep, plain, drop'),
+        ({"unicode": "NFD"}, 'unicode="NFD" is not one of'),
+        ({"unit": "phone", "digits": "ascii"}, "punctuation, digits and map are about written text"),
         ({"unit": "phone", "phone_set": "timit61"}, "phone_set must be one of as_is, arpabet, timit48, timit39"),
         ({"phone_set": "timit39"}, "phone_set=timit39 goes with unit=phone only, got unit=word"),
         ({"unit": "phone", "phone_set": "arpabet", "merge_silence": True}, "merge_silence=true needs phone_set=timit48"),
