@@ -17,6 +17,10 @@ language model does not know are judged in the same way. Hot words are spared th
 
 A beam of 1 without a language model is not greedy search: it sums over paths. The best path of a hypothesis is never more
 probable than the sum that stands in its score.
+
+With byte pairs a piece that begins a word ends the one before. A word of the language model, and a hot word, is then known only
+by the pieces that the model's own transcripts are cut into; spelled in other pieces it is an unknown one, and two hypotheses may
+have the same text. A hot word is also found where it begins a longer word.
 """
 
 import math
@@ -108,6 +112,7 @@ class BeamDecoder:
             raise DataError(f'the hot word "{word}" is not in the lexicon; add it there with its pronunciation')
         self._limits = Limits(int(options.beam), float(options.score_gap), float(options.token_gap))
         self._separator = _separator(tokenizer, options, lexicon)
+        self._begins = _frozen(np.array(tokenizer.begins_word))
         of_words = _counts_words(tokenizer, options, language_model, lexicon)
         self._fusion = _fusion(language_model, options)
         if lexicon is not None:
@@ -138,6 +143,7 @@ class BeamDecoder:
             records,
             self.options.nbest,
             self._separator,
+            self._begins,
             self._labelled,
             float(self.options.confidence_scale),
         )
@@ -182,10 +188,11 @@ class BeamDecoder:
                 text = SPACE.join(names)
             else:
                 text = self.tokenizer.decode(tokens[begin:end])
-                names = text.split(SPACE)
+                names = [self.tokenizer.decode(tokens[begin + firsts[place] : begin + lasts[place]]) for place in spoken]
             timed = tuple(
                 Word(name, starts[begin + firsts[place]], ends[begin + lasts[place] - 1], confidences[place])
                 for name, place in zip(names, spoken)
+                if name
             )
             found.append(Hypothesis(text, tuple(tokens[begin:end]), score, tuple(peaks[begin:end]), timed))
         return found
@@ -205,7 +212,7 @@ class BeamDecoder:
             values = self._worth(model, entry_word)
             unknown = self._worth(model, _ints([model.id("")]))
             lookahead = np.append(unknown, np.maximum(tree.best_below(values), unknown))
-        tables = Vocabulary(token_word, tree, entry_word, _frozen(np.exp(lookahead)), self._separator, of_words)
+        tables = Vocabulary(token_word, tree, entry_word, _frozen(np.exp(lookahead)), self._separator, self._begins, of_words)
 
         def search(*arguments):
             broken, scores, last, records = search_tokens(*arguments)
@@ -214,7 +221,7 @@ class BeamDecoder:
         return search, tables
 
     def _spelled(self, model: NgramModel, hotwords: HotWords | None) -> tuple[LexiconTree, np.ndarray]:
-        """The words of a language model, and hot words, spelled with the model's characters; (E,) their ids."""
+        """The words of a language model, and hot words, spelled with the model's tokens; (E,) their ids."""
         known = [word for word in model.words if model.knows(word)]
         vocabulary = Lexicon.of_words(word for word in known if not self.tokenizer.unknown_symbols(word))
         strange = len(known) - len(vocabulary)
@@ -319,7 +326,8 @@ def _fusion(model: NgramModel | None, options: BeamOptions):
 
 def _separator(tokenizer: Tokenizer, options: BeamOptions, lexicon: Lexicon | None) -> int:
     """The token between words, or -1: the space of characters, with a lexicon the silence of phones."""
-    name = SPACE if tokenizer.options.unit == "characters" else options.silence if lexicon is not None else ""
+    silence = options.silence if lexicon is not None and tokenizer.options.unit == "phones" else ""
+    name = SPACE if tokenizer.options.unit == "characters" else silence
     return tokenizer.symbols.index(name, 1) if name in tokenizer.symbols[1:] else -1
 
 
@@ -338,7 +346,7 @@ def _counts_words(tokenizer: Tokenizer, options: BeamOptions, model: NgramModel 
         if of_tokens and model is not None:
             raise UsageError("lm_unit=tokens cannot be used with a lexicon: there the language model judges words")
         return True
-    spaced = tokenizer.options.unit == "characters" and SPACE in tokenizer.symbols[1:]
+    spaced = any(tokenizer.begins_word) or (tokenizer.options.unit == "characters" and SPACE in tokenizer.symbols[1:])
     if model is None:
         return spaced
     if not of_tokens and not spaced:

@@ -122,7 +122,8 @@ class Weights:
 
 @dataclass
 class TokenLanguage:
-    """Free sequences of tokens, with a language model of tokens, or of the words between separators.
+    """Free sequences of tokens, with a language model of tokens, or of the words between separators, or of those that tokens of
+    their own begin.
 
     A run of separators counts once and those at the ends count nothing, so hypotheses are the texts with single spaces.
     """
@@ -136,6 +137,8 @@ class TokenLanguage:
     word_of: Callable[[tuple[int, ...]], int] | None = None
     #: tokens of a word that has begun -> what it is lent
     lookahead: Callable[[tuple[int, ...]], float] = field(default=lambda tokens: 0.0)
+    #: tokens that begin a word without a separator
+    begins: frozenset[int] = frozenset()
 
     def start(self) -> tuple[int, ...]:
         return ()
@@ -155,10 +158,12 @@ class TokenLanguage:
 
     def finish(self, prefix: tuple[int, ...]) -> Iterable[tuple[tuple[int, ...], float]]:
         text = prefix[:-1] if prefix and prefix[-1] == self.separator else prefix
-        if self.separator is None or not text:
+        if not text or (self.separator is None and self.word_of is None):
             closed = self._total(text)
         elif self.word_of is not None:
-            closed = self._total((*text, self.separator))
+            closed = (
+                self._bonus(text if self.separator is None else (*text, self.separator)) + self._weigh(self._all_units(text))[0]
+            )
         else:  # a phrase that the end completes counts, the separator that would show it does not
             closed = self._total(text) + self._bonus((*text, self.separator)) - self._bonus(text)
         return [(text, closed - self._total(prefix) + self.weights.end(self._state(text)))]
@@ -166,33 +171,36 @@ class TokenLanguage:
     def _words(self, tokens: tuple[int, ...]) -> list[tuple[int, ...]]:
         words: list[tuple[int, ...]] = [()]
         for token in tokens:
-            if token == self.separator:
+            if token == self.separator or (token in self.begins and words[-1]):
                 words.append(())
-            else:
+            if token != self.separator:
                 words[-1] += (token,)
         return words
 
     def _units(self, tokens: tuple[int, ...]) -> list[int]:
-        """What the language model has counted of a prefix: all its tokens, or the words that a separator has ended."""
+        """What the language model has counted of a prefix: all its tokens, or the words that have ended."""
         if self.word_of is None:
             return [self.token_word[token] if self.token_word else 0 for token in tokens]
         return [self.word_of(word) for word in self._words(tokens)[:-1]]
 
     def _total(self, tokens: tuple[int, ...]) -> float:
-        total, state = self._bonus(tokens), self.weights.start()
-        for unit in self._units(tokens):
-            added, state = self.weights.unit(state, unit)
-            total += added
-        return total
+        return self._bonus(tokens) + self._weigh(self._units(tokens))[0]
 
     def _state(self, text: tuple[int, ...]) -> int:
-        state = self.weights.start()
-        units = self._units(text)
-        if self.word_of is not None and text:
-            units.append(self.word_of(self._words(text)[-1]))
+        return self._weigh(self._all_units(text))[1]
+
+    def _all_units(self, text: tuple[int, ...]) -> list[int]:
+        """What the language model counts of a whole text: its last word as well."""
+        last = [self.word_of(self._words(text)[-1])] if self.word_of is not None and text else []
+        return [*self._units(text), *last]
+
+    def _weigh(self, units: Iterable[int]) -> tuple[float, int]:
+        """(what these units add, state of the language model behind them)"""
+        total, state = 0.0, self.weights.start()
         for unit in units:
-            state = self.weights.unit(state, unit)[1]
-        return state
+            added, state = self.weights.unit(state, unit)
+            total += added
+        return total, state
 
     def _bonus(self, tokens: tuple[int, ...]) -> float:
         return self._heat(tokens)[1]

@@ -62,7 +62,9 @@ class Vocabulary(NamedTuple):
     lookahead: np.ndarray
     #: the space between words, of which a run counts once, and which counts nothing at the ends; -1 where there is none
     separator: int
-    #: whether the language model and the insertion bonus count words, which separators end, or tokens
+    #: (V,) bool, whether the token begins a word without a separator before it, as byte pairs do
+    begins: np.ndarray
+    #: whether the language model and the insertion bonus count words, which separators end and tokens begin, or tokens
     by_words: bool
 
 
@@ -89,6 +91,11 @@ def effect(vocabulary, fusion, hot, nodes, parent, token):
         step = np.exp(added)
         spelled = np.int32(0)
     else:
+        if vocabulary.begins[token]:
+            if parent > 0:
+                added, state = weigh(fusion, state, word_at(vocabulary, fusion, spelled))
+                step = np.exp(added)
+            spelled = np.int32(0)
         if spelled >= 0:
             spelled = np.int32(child_of(vocabulary.tree, spelled, token))
         lent = vocabulary.lookahead[1 + spelled]
@@ -134,8 +141,8 @@ def merge(time, size, kept, frame, beam, store, taken, draft):
 def rank(size, beam, store, vocabulary, ceilings, draft, bounds, heap):
     """Rank those that stay into draft.ranks and the heap; the best rank.
 
-    bounds (size, 2) get the most by which a token can multiply the rank of what flows into it: a separator, and any other. A
-    word that goes on can only be worth less than what it is lent already.
+    bounds (size, 2) get the most by which a token can multiply the rank of what flows into it: a token between words, and any
+    other. A word that goes on can only be worth less than what it is lent already.
     """
     best = 0.0
     for place in range(size):
@@ -162,7 +169,7 @@ def propose(size, kept, frame, limit, gap, best, beam, store, vocabulary, fusion
     nodes, sums, ranks = store.nodes, beam.sums, draft.ranks
     for index in range(kept):
         token, odds = frame.tokens[index], frame.odds[index]
-        kind = 0 if token == vocabulary.separator else 1
+        kind = 0 if token == vocabulary.separator or vocabulary.begins[token] else 1
         for place in range(size):
             node = beam.paths[place, NODE]
             last = nodes[node, SECOND]
@@ -173,7 +180,7 @@ def propose(size, kept, frame, limit, gap, best, beam, store, vocabulary, fusion
                 floor = max(floor, heap[0])
             if total * bounds[place, kind] < floor or total <= 0.0 or taken[place * kept + index]:
                 continue
-            if token == last and kind == 0:
+            if token == last and token == vocabulary.separator:
                 continue
             step, lent, state, spelled, heat = effect(vocabulary, fusion, hot, nodes, node, token)
             score = total * step * lent
@@ -259,6 +266,8 @@ def search_tokens(log_probs, limits, fusion, vocabulary, hot):
     gap = np.exp(-limits.score_gap)
     spark = np.exp(hot.bonus.max() + hot.credit.max())
     ceilings = (np.exp(fusion.bonus) * spark, np.exp(fusion.bonus) * spark, spark)
+    if vocabulary.by_words and vocabulary.begins.any():  # one word ends, unless it is the first, and another is lent something
+        ceilings = (max(1.0, np.exp(fusion.bonus)) * spark * vocabulary.lookahead[1], ceilings[1], spark)
     bounds, heap = np.empty((ROOM, 2)), np.empty(ROOM + limits.beam)
     size, scale = ONE, 0.0
     for time in range(len(log_probs)):

@@ -48,10 +48,11 @@ class Spoken(NamedTuple):
 
 
 @compiled
-def spell_out(records, last, ended, separator, labelled, frames):
+def spell_out(records, last, ended, separator, begins, labelled, frames):
     """The hypothesis whose last record and last word are given. Separators at its end are dropped.
 
-    With a lexicon, `labelled`, the records know where words end; without one separators do, and `ended` is -1.
+    With a lexicon, `labelled`, the records know where words end; without one separators do, and tokens that begin a word,
+    begins (V,); `ended` is -1.
     """
     count, at = 0, last
     while at >= 0:
@@ -68,7 +69,8 @@ def spell_out(records, last, ended, separator, labelled, frames):
     found, first = 0, START
     for place in range(count + 1):
         parts = place < count and tokens[place] == separator
-        ends = labels[place] >= 0 if labelled else parts or place == count
+        opens = place < count and begins[tokens[place]]
+        ends = labels[place] >= 0 if labelled else parts or opens or place == count
         if ends and place > first:
             words[found], firsts[found], lasts[found] = labels[place], first, place
             if not labelled:
@@ -77,12 +79,13 @@ def spell_out(records, last, ended, separator, labelled, frames):
         if ends:
             first = place + 1 if parts else place
     limit = frames
-    kept = lasts[found - 1] if found and (labelled or separator >= 0) else count
-    if (labelled or separator >= 0) and found == 0:
+    spaced = labelled or separator >= 0 or begins.any()
+    kept = lasts[found - 1] if found and spaced else count
+    if spaced and found == 0:
         kept = 0
     if kept < count:
         limit = starts[kept]
-    if not labelled and separator < 0:
+    if not spaced:
         found = 0
     zones = np.empty((found, 2), np.int32)
     for word in range(found):
@@ -129,7 +132,7 @@ def run_end(log_probs, token, start, limit):
 
 
 @compiled
-def collect(log_probs, order, scores, last, ended, records, nbest, separator, labelled, scale):
+def collect(log_probs, order, scores, last, ended, records, nbest, separator, begins, labelled, scale):
     """The Best of scores (F,), last records (F,) and last words (F,), given their order; a word's confidence is the share of the
     posterior of all F hypotheses, to the power of `scale`, that holds it at this place."""
     frames = len(log_probs)
@@ -139,7 +142,7 @@ def collect(log_probs, order, scores, last, ended, records, nbest, separator, la
     involved = wanted
     while involved < len(order) and weights[involved] > NEGLIGIBLE:
         involved += 1
-    spoken = [spell_out(records, last[each], ended[each], separator, labelled, frames) for each in order[:involved]]
+    spoken = [spell_out(records, last[each], ended[each], separator, begins, labelled, frames) for each in order[:involved]]
     token_begin, word_begin = np.zeros(wanted + 1, np.int64), np.zeros(wanted + 1, np.int64)
     for rank in range(wanted):
         token_begin[rank + 1] = token_begin[rank] + len(spoken[rank].tokens)

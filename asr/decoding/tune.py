@@ -182,7 +182,7 @@ def reference_tokens(utterances: Sequence[Utterance], tokenizer: Tokenizer, deco
     if missing:
         raise DataError(f'tune=true compares with "{name}", which "{missing[0]}" of the manifest has not; use another manifest')
     spoken = [str(getattr(one, name)) for one in utterances]
-    own = unit == "phone" or tokenizer.options.unit == "characters"
+    own = unit == "phone" or tokenizer.options.writes_text
     references = [split_tokens(tokenizer.normalize(text) if own else text, unit) for text in spoken]
     if not any(references):
         raise UsageError("tune=true needs transcripts to count errors in, and those of this manifest are empty")
@@ -208,7 +208,7 @@ def share_of_wins(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray, *, s
 
 def _greedy_compares(tokenizer: Tokenizer, decoder: str) -> bool:
     """Whether greedy search writes what this decoder writes: not phones where words are asked for."""
-    return decoder == "beam" or tokenizer.options.unit == "characters"
+    return decoder == "beam" or tokenizer.options.writes_text
 
 
 def _finest(bench: Bench, coarse: Sequence[Trial], *, lm: bool) -> Trial:

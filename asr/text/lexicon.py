@@ -100,10 +100,11 @@ class Lexicon:
 
         Left out are words that need a symbol which the model lacks, and those with the token `separator` inside.
 
-        Models of characters read the spelling, models of phones the pronunciation, both normalised as the model's transcripts
-        were; pronunciations that become equal are added. Raises DataError when no word is left, and for phones without any.
+        Models of characters and of byte pairs read the spelling, models of phones the pronunciation, both normalised as the
+        model's transcripts were; pronunciations that become equal are added. Raises DataError when no word is left, and for
+        phones without any.
         """
-        by_characters = tokenizer.options.unit == "characters"
+        by_characters = tokenizer.options.writes_text
         index = {word: number for number, word in enumerate(self.words)}
         entries: dict[tuple[tuple[int, ...], int], float] = {}
         spell = _speller(tokenizer)
@@ -205,7 +206,7 @@ def _speller(tokenizer: Tokenizer) -> Callable[[str], tuple[tuple[int, ...], lis
         unknown = tokenizer.unknown_symbols(text)
         return ((), unknown) if unknown else (tuple(tokenizer.encode(text)), [])
 
-    if tokenizer.options.unit == "characters":
+    if tokenizer.options.writes_text:
         return whole
     seen: dict[str, tuple[tuple[int, ...], list[str]]] = {}
 

@@ -12,7 +12,7 @@ from asr.text.lexicon import Lexicon, Pronunciation
 from asr.text.ngram import NgramModel
 from asr.text.ngram_train import train_ngram
 from asr.text.tokenizer import Tokenizer, TokenOptions
-from tests.decoding.enumerated import emissions, occurrences, texts, word_sequences
+from tests.decoding.enumerated import emissions, occurrences, sequences, texts, word_sequences
 
 LETTERS = Tokenizer(["<blank>", " ", "a", "b"], TokenOptions())
 PHONES = Tokenizer(["<blank>", "X", "Y", "Z"], TokenOptions(unit="phones"))
@@ -197,3 +197,57 @@ def test_hot_words_of_phones_and_of_a_lexicon(frames):
     twin = LexiconLanguage(weights, tree, [STORIES.id(word) for word in DICTIONARY.words], separator=3)
     found = {" ".join(DICTIONARY.words[word] for word in words): s for words, s in prefix_beam_search(log_probs, twin)}
     assert_same(found, expected)
+
+
+PIECES = Tokenizer(["<blank>", "▁a", "▁", "a", "b"], TokenOptions(unit="bytepairs"))
+
+
+@pytest.mark.parametrize(("frames", "hot"), [(0, ()), (1, ()), (3, ()), (5, ()), (4, ("ab", "a b"))])
+@pytest.mark.parametrize("weight", [None, 0.0, 0.9])
+def test_byte_pairs_with_a_model_of_words(frames, hot, weight):
+    """A piece that begins a word ends the one before; words are known in the pieces of the model's own transcripts."""
+    log_probs = emissions(frames, 5, seed=frames)
+    options = unlimited(lm_weight=weight or 0.0, insertion_bonus=0.4, unknown_penalty=1.5, lm_unit="words")
+    model = None if weight is None else WORDS
+    boosts = dict(zip(hot, (1.5, 2.5)))
+
+    def words_of(tokens: tuple[int, ...]) -> list[tuple[int, ...]]:
+        words: list[tuple[int, ...]] = []
+        for token in tokens:
+            words = [*words, (token,)] if not words or PIECES.begins_word[token] else [*words[:-1], (*words[-1], token)]
+        return words
+
+    def name(word: tuple[int, ...]) -> str:
+        spelled = PIECES.decode(word)
+        return spelled if spelled and tuple(PIECES.encode(spelled)) == word else "?"
+
+    def judge(tokens: tuple[int, ...]) -> float:
+        phrases = {phrase: [str(token) for token in PIECES.encode(phrase)] for phrase in hot}
+        found = sum(boosts[each] * occurrences([str(token) for token in tokens], ids) for each, ids in phrases.items())
+        return found + judge_units(model, [name(word) for word in words_of(tokens)], options)
+
+    expected = {tokens: math.log(share) + judge(tokens) for tokens, share in sequences(log_probs).items()}
+    words = HotWords(hot, tuple(boosts.values())) if hot else None
+    found = {one.tokens: one for one in BeamDecoder(PIECES, options, language_model=model, hotwords=words).decode(log_probs)}
+    assert_same({tokens: one.score for tokens, one in found.items()}, expected)
+    for tokens, one in found.items():
+        assert one.text == PIECES.decode(tokens)
+        assert [word.text for word in one.words] == one.text.split()
+    twin = TokenLanguage(
+        Weights(options.lm_weight, 0.4, 1.5, model=model, hot=words.automaton(PIECES.encode) if words else None),
+        word_of=lambda word: 0 if model is None else model.id(name(word)),
+        begins=frozenset(place for place, begins in enumerate(PIECES.begins_word) if begins),
+    )
+    assert_same(dict(prefix_beam_search(log_probs, twin)), expected)
+
+
+@pytest.mark.parametrize("frames", [3, 5])
+def test_byte_pairs_with_a_list_of_words(frames):
+    log_probs = emissions(frames, 5, seed=frames)
+    options = unlimited(lm_weight=0.9, insertion_bonus=0.4, unknown_penalty=1.5)
+    listed = ("a", "ab", "b", "aa")
+    pronunciations = [Pronunciation(word, tuple(PIECES.symbols[token] for token in PIECES.encode(word)), 0.0) for word in listed]
+    judge = lambda words: judge_units(WORDS, words, options)  # noqa: E731
+    expected = word_sequences(log_probs, PIECES.symbols, pronunciations, judge)
+    decoder = BeamDecoder(PIECES, options, language_model=WORDS, lexicon=Lexicon.of_words(listed))
+    assert_same(all_of(decoder, log_probs), expected)
