@@ -87,6 +87,21 @@ def inspect_audio(path: str | os.PathLike[str]) -> AudioInfo:
     return _again(look)
 
 
+def measure_seconds(path: str | os.PathLike[str]) -> tuple[float, tuple[str, ...]]:
+    """Duration (s) of a recording, and the kinds of the warnings that the file gives rise to.
+
+    From the header; where that only estimates it, the file is decoded, block by block, so that memory does not grow with the
+    length. Raises DataError as ``inspect_audio`` and ``read_audio``.
+    """
+
+    def look() -> tuple[float, tuple[str, ...]]:
+        with _opened(path) as (info, sound):
+            frames = info.frames if info.exact else sum(map(len, _blocks(path, info, sound, 0, info.frames)))
+            return frames / info.sample_rate, info.notes
+
+    return _again(look)
+
+
 def read_audio(
     path: str | os.PathLike[str],
     *,
@@ -297,8 +312,18 @@ def _piece(
 def _decode(
     path: str | os.PathLike[str], info: AudioInfo, sound: soundfile.SoundFile, *, start: int, count: int, first: bool
 ) -> np.ndarray:
-    """One channel of the piece, verified block by block; the file's own rate."""
-    blocks: list[np.ndarray] = []
+    """One channel of the piece, verified; the file's own rate."""
+    blocks = [
+        block[:, 0].copy() if first or info.channels == 1 else block.mean(axis=1)
+        for block in _blocks(path, info, sound, start, count)
+    ]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def _blocks(
+    path: str | os.PathLike[str], info: AudioInfo, sound: soundfile.SoundFile, start: int, count: int
+) -> Iterator[np.ndarray]:
+    """The samples (N, channels) of a piece block by block, each verified; the piece as a whole when there are no more."""
     done = 0
     try:
         if start:
@@ -308,7 +333,7 @@ def _decode(
             if not len(block):
                 break
             _refuse_samples(path, block, (start + done) / info.sample_rate)
-            blocks.append(block[:, 0].copy() if first or info.channels == 1 else block.mean(axis=1))
+            yield block
             done += len(block)
     except soundfile.SoundFileError:
         fault = f"the {info.format} stream is damaged or cut somewhere after {(start + done) / info.sample_rate:.2f} s"
@@ -317,7 +342,6 @@ def _decode(
     if not done or (info.exact and done < count - tolerance):
         fault = f"the header promises {count} samples, decoding yields {done}: the file was cut"
         raise AudioError("cut-file", path, f"{fault}; copy or download it again")
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def _refuse_samples(path: str | os.PathLike[str], block: np.ndarray, at: float) -> None:

@@ -96,6 +96,7 @@ def check_utterances(
     encode: Callable[[str], list[int]] | None,
     unknown: Callable[[str], list[str]] | None,
     frames_of: Callable[[int], int] | None,
+    changes: Callable[[str], list[str]] | None = None,
     fastest: float = 1.0,
     where: str = "train.jsonl",
     problems: Sequence[Problem] = (),
@@ -106,7 +107,8 @@ def check_utterances(
     ``problems`` are those of ``scan_manifest``, one per unusable line. ``encode`` turns a transcript into token ids and
     ``unknown`` names the symbols it lacks; without them only the recordings are checked. ``frames_of`` tells how many emission
     frames T' come of a number of samples at ``sample_rate`` Hz, here at the speed factor ``fastest``: CTC needs T' >= U + the
-    number of equal neighbours among the U tokens. ``progress`` may wrap the sequence, to draw a bar.
+    number of equal neighbours among the U tokens. ``changes`` names the rules that change a transcript, which is counted among
+    the warnings. ``progress`` may wrap the sequence, to draw a bar.
     """
     recordings = _Recordings(options, sample_rate, Counter(one.audio_filepath for one in utterances))
     texts = _Transcripts(unit, encode, unknown)
@@ -127,6 +129,7 @@ def check_utterances(
         found.extend(Problem(kind, place, message, id=utterance.id) for kind, message in faults)
         if not faults:
             usable.append(utterance)
+            recordings.notes.update(f"text-{name}" for name in (changes(target_text(utterance, unit) or "") if changes else ()))
     return DataReport(
         where=where,
         usable=usable,
@@ -289,8 +292,8 @@ class _Recordings:
             self._sums[path] = file_sha256(path)
         if self._sums[path] == expected.lower():
             return None
-        fault = f"{show_path(path)}: has sha256 {self._sums[path]}, the manifest says {expected[:64]!s}"
-        return "wrong-sha256", f"{fault}: it was damaged or replaced; copy or download it again"
+        sums = f"has sha256 {self._sums[path][:16]}..., the manifest says {expected[:16]}..."
+        return "wrong-sha256", f"{show_path(path)}: {sums}: it was damaged or replaced; copy or download it again"
 
     def _decode_fault(self, utterance: Utterance, info: AudioInfo) -> tuple[str, str] | None:
         with warnings.catch_warnings():

@@ -17,6 +17,13 @@ MAX_MESSAGE = 240
 
 NOTES = {
     **WARNINGS,
+    "text-spaces": "the transcript has runs of white space, which count as one space",
+    "text-invisible": "the transcript holds invisible characters, which are left out (tokens.unicode)",
+    "text-unicode": "the transcript's characters are written in another form (tokens.unicode)",
+    "text-case": "the transcript's letters get another case (tokens.case)",
+    "text-punctuation": "the transcript's marks are changed or left out (tokens.punctuation)",
+    "text-digits": "the transcript's digits are written as 0 to 9 (tokens.digits)",
+    "text-map": "the transcript is changed by tokens.map",
     "resampled": "the recording has another sample rate than the model and is resampled",
     "shared-speakers": "speakers stand in more than one part: the error rate on them flatters",
     "shared-recordings": "recordings stand in more than one part: the error rate on them flatters",

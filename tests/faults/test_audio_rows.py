@@ -429,6 +429,84 @@ def test_all_of_them_are_listed_at_once_and_can_be_skipped(speech, asr, tmp_path
     assert report_of(tmp_path / "run")["train"]["usable"] == 2
 
 
+def sparse_wav(path: Path, seconds: float) -> Path:
+    """Digital silence that takes no room on the disk."""
+    size = 2 * round(seconds * RATE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as handle:
+        handle.write(wav_with_sizes(np.zeros(1), 36 + size, size)[:44])
+        handle.truncate(44 + size)
+    return path
+
+
+def test_a21_ten_hours_are_prepared_but_not_trained_on(speech, asr, tmp_path):
+    lines = small_set(speech, tmp_path / "data")
+    sparse_wav(tmp_path / "data" / lines[1]["audio_filepath"], 36000)
+    lines[1]["duration"] = 36000.0
+    (tmp_path / "data" / "train.jsonl").write_bytes(to_lines(lines))
+    verdict = told(asr("train", *train_words(tmp_path / "data", tmp_path / "run")), 3, "1 of 3", "too-long")
+    row_of(verdict, "line 2, test-001: 36000 s, above data.max_duration=60")
+    skip = {"data__on_bad": "skip", "data__max_bad_fraction": 0.5, "data__check": "full"}
+    fine(asr("train", *train_words(tmp_path / "data", tmp_path / "run", **skip)))
+    report = report_of(tmp_path / "run")["train"]
+    assert (report["usable"], [problem["id"] for problem in report["problems"]]) == (2, ["test-001"])
+    (tmp_path / "data" / "audio" / "test-001.txt").write_text("ab")
+    for path in (tmp_path / "data" / "audio").glob("*.wav"):
+        if path.stem != "test-001":
+            path.unlink()
+    words = ["--root", tmp_path / "data" / "audio", "--out", tmp_path / "out", "--valid-fraction", "0", "--test-fraction", "0"]
+    assert "train           1   10.0" in fine(asr("data", "prepare", "folder", *words)).out
+
+
+def test_a21_the_memory_of_decoding_does_not_grow_with_the_length(asr, run_dir, tmp_path):
+    """Three minutes and twelve, where one minute is heard at once; of ten hours nothing else is asked."""
+    peaks = []
+    for minutes in (3, 12):
+        path = sparse_wav(tmp_path / f"{minutes}.wav", 60 * minutes)
+        tracemalloc.start()
+        try:
+            outcome = fine(asr("decode", f"model={run_dir}", path, "max_seconds=60", "batch_seconds=60"))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert outcome.out.startswith(f"{path}\t")
+    assert peaks[1] < peaks[0] + 4e6 < peaks[0] + 9 * 60 * RATE * 4
+
+
+def unsynchronised(data: bytes) -> bytes:
+    """An MP3 in whose middle the headers of some frames are gone."""
+    at = data.index(data[:2], len(data) // 2)
+    return data[:at] + bytes(150) + data[at + 150 :]
+
+
+@pytest.mark.parametrize("form", ["A27-mp3-sum", "A27-mp3-duration", "A27-wav-sum"])
+def test_a_damage_that_decodes_is_found_by_sum_or_duration(speech, asr, tmp_path, form):
+    """MP3 and WAV hide a changed byte: `--sha256` keeps the sums of the files, and the full check compares them."""
+    corpus, out = tmp_path / "corpus", tmp_path / "data"
+    corpus.mkdir()
+    for line in read_lines(speech / "test.jsonl")[:3]:
+        samples, _ = soundfile.read(speech / line["audio_filepath"])
+        data = encoded(np.tile(samples, 3), form="WAV" if "wav" in form else "MP3")
+        (corpus / f"{line['id']}.wav").write_bytes(data)
+        (corpus / f"{line['id']}.txt").write_text(line["text"])
+    words = ["--root", corpus, "--out", out, "--valid-fraction", "0.3", "--test-fraction", "0"]
+    fine(asr("data", "prepare", "folder", *words, *(["--sha256"] if "sum" in form else [])))
+    bad = out / read_lines(out / "train.jsonl")[1]["audio_filepath"]
+    before = soundfile.info(bad).frames
+    bad.write_bytes((flipped if "sum" in form else unsynchronised)(bad.read_bytes()))
+    assert soundfile.info(bad).frames == before, "the header must not tell"
+    fine(asr("train", *train_words(out, tmp_path / "headers")))
+    verdict = told(asr("train", *train_words(out, tmp_path / "run", data__check="full")), 3, "1 of 2")
+    if "sum" in form:
+        shown = row_of(verdict, f"{bad.name}: has sha256 ")
+        assert f"the manifest says {read_lines(out / 'train.jsonl')[1]['audio_sha256'][:16]}..." in shown
+        assert "it was damaged or replaced; copy or download it again" in shown
+    else:
+        row_of(verdict, "the header promises")
+    kind = "wrong-sha256" if "sum" in form else "cut-file"
+    assert report_of(tmp_path / "run")["train"]["counts"] == {kind: 1}
+
+
 def test_a28_mp3_without_a_length_table(speech, asr, run_dir, tmp_path):
     """The encoder's padding counts, then, but prepare, the full check and decoding agree on how long it is."""
     corpus, out = tmp_path / "corpus", tmp_path / "data"

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 ROWS = {
-    *(f"A{number}" for number in (*range(1, 21), *range(22, 33))),
+    *(f"A{number}" for number in range(1, 33)),
     *(f"M{number}" for number in range(1, 21)),
     *("C1", "C3", "C4", "C5", "C7", "C8", "C9", "C10", "C13", "C14"),
     *("S1", "S2", "S3", "S4", "S5", "S8", "S10", "S11"),

@@ -225,16 +225,13 @@ def measure(found: Sequence[Found]) -> tuple[list[Utterance], list[Problem], lis
 
 
 def _length(path: str, warned: "Counter[str]") -> "float | AudioError":
-    """Seconds, or why the recording cannot be used. Where a header only estimates the length, the file is decoded."""
-    from asr.data.audio import WARNINGS, inspect_audio, read_audio
+    """Seconds, or why the recording cannot be used."""
+    from asr.data.audio import WARNINGS, measure_seconds
     from asr.data.containers import AudioError
 
     try:
-        info = inspect_audio(path)
-        length = info.duration
-        if not info.exact:
-            length = len(read_audio(path, sample_rate=info.sample_rate)) / info.sample_rate
+        length, notes = measure_seconds(path)
     except AudioError as error:
         return error
-    warned.update(WARNINGS[kind] for kind in info.notes)
+    warned.update(WARNINGS[kind] for kind in notes)
     return length

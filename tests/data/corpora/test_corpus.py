@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import tracemalloc
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -68,17 +70,30 @@ def test_odd_recordings_are_used_and_counted(tmp_path: Path, record):
 
 
 def test_an_estimated_length_is_settled_by_decoding(tmp_path: Path, record, monkeypatch: pytest.MonkeyPatch):
-    path = record(tmp_path / "a.wav", seconds=0.5)
-    estimate = dataclasses.replace(audio.inspect_audio(path), frames=12345, duration=1.54, exact=False)
-    monkeypatch.setattr(audio, "inspect_audio", lambda _: estimate)
-    assert measure([found(path)])[0][0].duration == 0.5
+    """Block by block: a recording of any length takes the memory of one block."""
+    path = record(tmp_path / "a.wav", seconds=150.5)
+    opened = audio._opened
+
+    @contextmanager
+    def estimated(path):
+        with opened(path) as (info, sound):
+            yield dataclasses.replace(info, frames=2 * info.frames, duration=2 * info.duration, exact=False), sound
+
+    monkeypatch.setattr(audio, "_opened", estimated)
+    tracemalloc.start()
+    try:
+        (usable, _, _), peak = measure([found(path)]), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert usable[0].duration == 150.5
+    assert peak < 2e6 < 150 * 8000 * 4
 
 
 def test_segments_share_one_look_at_the_recording(tmp_path: Path, record, monkeypatch: pytest.MonkeyPatch):
     path = record(tmp_path / "a.wav", seconds=1.0)
     looks = []
-    inspect = audio.inspect_audio
-    monkeypatch.setattr(audio, "inspect_audio", lambda path: looks.append(path) or inspect(path))
+    inspect = audio.measure_seconds
+    monkeypatch.setattr(audio, "measure_seconds", lambda path: looks.append(path) or inspect(path))
     items = [found(path, f"u{n}", offset=n / 4, duration=0.25) for n in range(4)] + [
         found(path, "late", offset=1.0, duration=0.1)
     ]
