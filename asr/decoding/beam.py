@@ -194,7 +194,8 @@ class BeamDecoder:
                 for name, place in zip(names, spoken)
                 if name
             )
-            found.append(Hypothesis(text, tuple(tokens[begin:end]), score, tuple(peaks[begin:end]), timed))
+            spans = tuple(zip(starts[begin:end], ends[begin:end]))
+            found.append(Hypothesis(text, tuple(tokens[begin:end]), score, tuple(peaks[begin:end]), timed, spans))
         return found
 
     def _prepare_tokens(self, model: NgramModel | None, of_words: bool, hotwords: HotWords | None):

@@ -76,6 +76,7 @@ class Format:
 
 def ctm(record: TimedRecord) -> str:
     """One line for each word: recording, channel 1, start and duration in seconds, word, and its confidence where there is one.
+    Of a recording whose words are not known (phones) one line for each token.
 
     White space within an id or a word becomes an underscore, since it separates columns. An id that begins with `;;` would
     be a comment, and gets an underscore before it.
@@ -83,7 +84,7 @@ def ctm(record: TimedRecord) -> str:
     name = "_".join(record.id.split()) or "_"
     name = f"_{name}" if name.startswith(";;") else name
     lines = []
-    for start, end, word in _in_order(record.words):
+    for start, end, word in _in_order(_spoken(record)):
         confidence = "" if word.confidence is None else f" {word.confidence:.4f}"
         text = "_".join(word.text.split()) or "_"
         lines.append(f"{name} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} {text}{confidence}\n")
@@ -141,7 +142,7 @@ def elan(record: TimedRecord) -> str:
 def srt(record: TimedRecord) -> str:
     """SubRip subtitles: numbered, `HH:MM:SS,mmm`, at most two lines of 42 characters and 7 s each."""
     cues = []
-    for number, (start, end, lines) in enumerate(subtitles(record.words), 1):
+    for number, (start, end, lines) in enumerate(subtitles(_spoken(record)), 1):
         text = "\n".join(line.replace("-->", "->") for line in lines)
         cues.append(f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n\n")
     return "".join(cues)
@@ -151,7 +152,7 @@ def vtt(record: TimedRecord) -> str:
     """WebVTT subtitles, with the cues of `srt`."""
     escapes = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
     cues = ["WEBVTT\n\n"]
-    for start, end, lines in subtitles(record.words):
+    for start, end, lines in subtitles(_spoken(record)):
         text = "\n".join(line.translate(escapes) for line in lines)
         cues.append(f"{_clock(start, '.')} --> {_clock(end, '.')}\n{text}\n\n")
     return "".join(cues)
@@ -182,10 +183,14 @@ FORMATS = {
 }
 
 
+def time_fields(word: Word) -> dict[str, Any]:
+    """A word as the JSON form holds it, without confidence: times in seconds, to the millisecond."""
+    return {"text": word.text, "start": round(word.start, 3), "end": round(word.end, 3)}
+
+
 def word_fields(word: Word) -> dict[str, Any]:
-    """A word as the JSON form holds it: times in seconds, to the millisecond."""
-    confidence = None if word.confidence is None else round(word.confidence, 4)
-    return {"text": word.text, "start": round(word.start, 3), "end": round(word.end, 3), "confidence": confidence}
+    """A word as the JSON form holds it."""
+    return {**time_fields(word), "confidence": None if word.confidence is None else round(word.confidence, 4)}
 
 
 def subtitles(words: Iterable[Word]) -> list[tuple[int, int, list[str]]]:
@@ -208,6 +213,11 @@ def subtitles(words: Iterable[Word]) -> list[tuple[int, int, list[str]]]:
                 continue
         cues.append((start, end, [text]))
     return cues
+
+
+def _spoken(record: TimedRecord) -> tuple[Word, ...]:
+    """What a form of one tier holds: words, or tokens where no words are known."""
+    return record.words or record.tokens
 
 
 def _tiers(record: TimedRecord) -> list[tuple[str, tuple[Word, ...]]]:

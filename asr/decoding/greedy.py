@@ -35,7 +35,9 @@ def greedy_decode(
     peaks = [int(start + heights[start:end].argmax()) for start, end in spoken]
     tokens = tuple(int(best[start]) for start, _ in spoken)
     times = tuple(first_frame_s + peak * frame_shift_s for peak in peaks)
-    return Hypothesis(text=decode(tokens), tokens=tokens, score=float(heights.sum()), times=times)
+    edges = np.maximum(first_frame_s + (np.array(spoken, dtype=np.float64).reshape(-1, 2) - 0.5) * frame_shift_s, 0.0)
+    spans = tuple((start, end) for start, end in edges.tolist())
+    return Hypothesis(text=decode(tokens), tokens=tokens, score=float(heights.sum()), times=times, spans=spans)
 
 
 DECODERS = {"greedy": greedy_decode}

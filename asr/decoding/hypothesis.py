@@ -29,3 +29,5 @@ class Hypothesis:
     times: tuple[float, ...]
     #: empty where the search does not look for words
     words: tuple[Word, ...] = ()
+    #: start and end, s, of the run of frames of each token on the best path
+    spans: tuple[tuple[float, float], ...] = ()

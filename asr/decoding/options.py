@@ -46,8 +46,10 @@ class DecodeOptions:
     insertion_bonus: float | None = None
     #: hypotheses written per utterance, the best first
     nbest: int = 1
-    #: also write each word with its start and end in seconds and its confidence
+    #: also write words and tokens with their starts and ends in seconds, and the confidence of each word
     words: bool = False
+    #: let the level of the recording say where words begin and end; without, they end 40 ms beyond what the network marks
+    levels: bool = True
     #: form of the output: json | text | ctm | srt | vtt | textgrid | elan | auto (json for a manifest, text for files)
     format: str = "auto"
     #: auto | cpu | cuda

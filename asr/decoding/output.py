@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from asr.data.files import show_path, write_atomic
+from asr.decoding.formats import time_fields, word_fields
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.errors import ResourceError, UsageError
 
@@ -35,24 +36,34 @@ class Record:
     phones: str | None = None
     score: float | None = None
     error: str | None = None
-    #: `text`, `start` and `end` (s) and `confidence` (0..1 or None) of each word, where they were asked for
+    #: `text`, `start` and `end` (s) and `confidence` (0..1 or None) of each word, where they were asked for; none of phones
     words: list[dict[str, Any]] | None = None
+    #: `text`, `start` and `end` (s) of each token, with the words
+    tokens: list[dict[str, Any]] | None = None
     #: the best hypotheses, this one first, where more than one was asked for
     nbest: list[dict[str, Any]] | None = None
 
     @classmethod
     def of(
-        cls, name: str, hypotheses: Sequence[Hypothesis], phones: Sequence[str] | None, *, words: bool, nbest: bool
+        cls,
+        name: str,
+        hypotheses: Sequence[Hypothesis],
+        *,
+        phones: Sequence[str] | None = None,
+        timed: Sequence[tuple[Sequence[Word], Sequence[Word]]] | None = None,
+        nbest: bool = False,
     ) -> "Record":
-        """The record of an utterance: hypotheses, the best first, and for phone models the phones of each."""
+        """The record of an utterance: hypotheses, the best first, and of each its phones, its words and its tokens."""
         lines = []
         for rank, one in enumerate(hypotheses):
             fields: dict[str, Any] = {"text": one.text}
             if phones is not None:
                 fields["phones"] = phones[rank]
             fields["score"] = round(one.score, 4)
-            if words:
-                fields["words"] = [_word_fields(word) for word in one.words]
+            if timed is not None:
+                words, tokens = timed[rank]
+                fields["words"] = [word_fields(word) for word in words]
+                fields["tokens"] = [time_fields(token) for token in tokens]
             lines.append(fields)
         return cls(name, **lines[0], nbest=lines if nbest else None)
 
@@ -61,15 +72,10 @@ class Record:
         if self.phones is not None:
             fields["phones"] = self.phones
         fields["score"] = self.score
-        for name in ("error", "words", "nbest"):
+        for name in ("error", "words", "tokens", "nbest"):
             if getattr(self, name) is not None:
                 fields[name] = getattr(self, name)
         return json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _word_fields(word: Word) -> dict[str, Any]:
-    confidence = None if word.confidence is None else round(word.confidence, 4)
-    return {"text": word.text, "start": round(word.start, 3), "end": round(word.end, 3), "confidence": confidence}
 
 
 class PartialOutput:

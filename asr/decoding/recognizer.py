@@ -29,6 +29,12 @@ PIECE = 30.0
 BLOCK = 60
 
 T = TypeVar("T")
+#: is handed the level (F,) of each 10 ms of a recording, dB (`asr.decoding.segment.measure_levels`)
+Measured = Callable[[np.ndarray], object]
+
+
+def _unheeded(levels: np.ndarray) -> None:
+    """Nobody wants the levels."""
 
 
 @torch.inference_mode()
@@ -103,25 +109,28 @@ class Recognizer:
         """Log-probabilities (T', V) of a whole audio file, all in memory. Raises DataError where it cannot be decoded."""
         return np.concatenate([stretch.log_probs for stretch in self.stretches_of_file(path)])
 
-    def stretches(self, utterance: Utterance, cmvn: np.ndarray | None = None) -> Iterator[Stretch]:
+    def stretches(
+        self, utterance: Utterance, cmvn: np.ndarray | None = None, *, measured: Measured = _unheeded
+    ) -> Iterator[Stretch]:
         """The emissions of one utterance of any length: one stretch, or of a long one the stretches between its pauses."""
         if self.is_long(utterance.duration):
-            yield from self._hear_long(round(utterance.duration * self.sample_rate), self._reader(utterance), cmvn)
+            samples = round(utterance.duration * self.sample_rate)
+            yield from self._hear_long(samples, self._reader(utterance), cmvn, measured)
         else:
-            yield Stretch(0, emit(self.model, [self.read(utterance)], cmvn=[cmvn])[0])
+            yield self._hear_short(self.read(utterance), cmvn, measured)
 
-    def stretches_of_file(self, path: str) -> Iterator[Stretch]:
+    def stretches_of_file(self, path: str, *, measured: Measured = _unheeded) -> Iterator[Stretch]:
         """As `stretches`, for a whole audio file."""
         info = inspect_audio(path)
         if info.exact and self.is_long(info.duration):
             samples = resampled_length(info.frames, info.sample_rate, self.sample_rate)
-            yield from self._hear_long(samples, self._reader(Utterance(path, path, info.duration)), None)
+            yield from self._hear_long(samples, self._reader(Utterance(path, path, info.duration)), None, measured)
             return
         waveform = self._read(path)
         if self.is_long(len(waveform) / self.sample_rate):
-            yield from self._hear_long(len(waveform), lambda start, stop: waveform[start:stop], None)
+            yield from self._hear_long(len(waveform), lambda start, stop: waveform[start:stop], None, measured)
         else:
-            yield Stretch(0, emit(self.model, [waveform])[0])
+            yield self._hear_short(waveform, None, measured)
 
     @torch.inference_mode()
     def speaker_statistics(self, utterances: Sequence[Utterance]) -> dict[str, np.ndarray]:
@@ -142,9 +151,16 @@ class Recognizer:
         read = self._reader(utterance)
         return (read(start, stop) for start, stop in self._blocks(round(utterance.duration * self.sample_rate)))
 
-    def _hear_long(self, samples: int, read: Callable[[int, int], np.ndarray], cmvn: np.ndarray | None) -> Iterator[Stretch]:
+    def _hear_short(self, waveform: np.ndarray, cmvn: np.ndarray | None, measured: Measured) -> Stretch:
+        measured(measure_levels(waveform, self.sample_rate))
+        return Stretch(0, emit(self.model, [waveform], cmvn=[cmvn])[0])
+
+    def _hear_long(
+        self, samples: int, read: Callable[[int, int], np.ndarray], cmvn: np.ndarray | None, measured: Measured
+    ) -> Iterator[Stretch]:
         """Piece by piece, so memory does not grow with the length; statistics per utterance are those of the whole recording."""
         levels, own = self._survey(samples, read)
+        measured(levels)
         pieces = min(PIECE, self.options.max_seconds - OVERLAP)
         cuts = plan_cuts(samples / self.sample_rate, find_pauses(levels), longest=pieces)
         windows = plan_windows(samples, cuts, sample_rate=self.sample_rate, hop=self._hop)

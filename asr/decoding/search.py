@@ -13,6 +13,7 @@ from asr.decoding.calibrate import apply_map
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.options import DEFAULT_BEAM, DEFAULT_INSERTION_BONUS, DEFAULT_LM_WEIGHT, DecodeOptions
+from asr.decoding.times import words_of
 from asr.decoding.tuned import Tuned, find_tuned, read_tuned, tuned_path
 from asr.text.tokenizer import WRITTEN_SPACE, Tokenizer
 
@@ -65,8 +66,12 @@ class Search:
         """
         times = {"frame_shift_s": frame_shift_s, "first_frame_s": first_frame_s}
         if self._decoder is None:
-            return [greedy_decode(log_probs, self.spell, **times)]
-        return [self._calibrated(one) for one in self._decoder.decode(log_probs, **times)[: self.options.nbest]]
+            found = [greedy_decode(log_probs, self.spell, **times)]
+        else:
+            found = self._decoder.decode(log_probs, **times)[: self.options.nbest]
+        if self.options.needs_words:
+            found = [one if one.words else replace(one, words=words_of(one, self.tokenizer, log_probs, **times)) for one in found]
+        return [self._calibrated(one) for one in found]
 
     def spell(self, tokens: Sequence[int]) -> str:
         """The text of token ids with single spaces, none at its ends."""
@@ -96,7 +101,7 @@ class Search:
             **weights,
             **dict(self.sources.sha256),
             "nbest": self.options.nbest,
-            "words": self.options.needs_words,
+            "words": [self.options.needs_words, self.options.levels],
             "calibration": calibration,
         }
 
@@ -130,14 +135,17 @@ class Search:
         tokens: list[int] = []
         times: list[float] = []
         words: list[Word] = []
+        spans: list[tuple[float, float]] = []
         for one in spoken:
             if tokens and self._space is not None:
                 tokens.append(self._space)
                 times.append(one.times[0] if one.times else times[-1])
+                spans.append((times[-1], times[-1]))
             tokens += one.tokens
             times += one.times
             words += one.words
-        return Hypothesis(" ".join(one.text for one in spoken), tuple(tokens), score, tuple(times), tuple(words))
+            spans += one.spans
+        return Hypothesis(" ".join(one.text for one in spoken), tuple(tokens), score, tuple(times), tuple(words), tuple(spans))
 
 
 def choose_weights(options: DecodeOptions, tuned: Tuned | None) -> Weights:
@@ -170,7 +178,7 @@ def open_search(
     `texts` are transcripts in the spelling that is expected, where there are any: a language model that does not know their
     words is warned of. `say` is handed one sentence now and then. Raises DataError about a file.
     """
-    sources = read_sources(tokenizer, options)
+    sources = read_sources(tokenizer, options, say=say)
     tuned = None
     if options.search != "greedy" and not options.tune:
         tuned = _find(model_folder, options, dict(sources.sha256), say)
@@ -179,14 +187,14 @@ def open_search(
     return search
 
 
-def read_sources(tokenizer: Tokenizer, options: DecodeOptions) -> Sources:
+def read_sources(tokenizer: Tokenizer, options: DecodeOptions, *, say: Callable[[str], None] = lambda text: None) -> Sources:
     """Language model, lexicon and hot words of the options, whichever are given, and their sha256."""
     sums = [(key, file_sha256(path)) for key in ("lm", "lexicon", "hotwords") if (path := getattr(options, key))]
     model = lexicon = hotwords = None
     if options.lm:
         from asr.text.arpa import read_arpa
 
-        model = read_arpa(options.lm)
+        model = read_arpa(options.lm, say=lambda text: say(f"warning: {text}"))
     if options.lexicon:
         from asr.text.lexicon import read_lexicon
 

@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from asr.decoding.align import Alignment, Silence, align
-from asr.decoding.hypothesis import Word
+from asr.decoding.hypothesis import Hypothesis, Word
 from asr.decoding.segment import FRAME, NEIGHBOURHOOD
-from asr.text.tokenizer import Tokenizer
+from asr.text.tokenizer import WRITTEN_SPACE, Tokenizer
 
 #: s of silence that part two words; the closures of stops within a word are mostly shorter
 SHORTEST_PAUSE = 0.1
@@ -129,17 +129,37 @@ def script_of(tokens: Sequence[int], tokenizer: Tokenizer) -> Script:
     owners: list[int] = []
     words: list[str] = []
     begun = False
-    for symbol in symbols:
-        if symbol == " ":
-            owners.append(-1)
-        elif begun:
-            words[-1] += symbol
-            owners.append(len(words) - 1)
-        else:
-            words.append(symbol)
-            owners.append(len(words) - 1)
-        begun = symbol != " "
+    for token, symbol in zip(tokens, symbols):
+        letters = symbol.replace(WRITTEN_SPACE, " ").strip()
+        if letters and begun and not tokenizer.begins_word[token]:
+            words[-1] += letters
+        elif letters:
+            words.append(letters)
+        begun = bool(letters)
+        owners.append(len(words) - 1 if letters else -1)
     return Script(tuple(tokens), symbols, tuple(owners), tuple(words))
+
+
+def words_of(
+    hypothesis: Hypothesis, tokenizer: Tokenizer, log_probs: np.ndarray, *, frame_shift_s: float, first_frame_s: float
+) -> tuple[Word, ...]:
+    """The words that the tokens of a hypothesis spell, with the times of their spikes; none for phones.
+
+    The confidence is the geometric mean of the highest posteriors of a word's tokens in log_probs (T', V): what is left where
+    the search weighs no word against others.
+    """
+    script = script_of(hypothesis.tokens, tokenizer)
+    if not script.words:
+        return ()
+    peaks = np.rint((np.array(hypothesis.times) - first_frame_s) / frame_shift_s).astype(np.int64)
+    heights = log_probs[peaks, list(script.tokens)].astype(np.float64)
+    owners = np.array(script.owners)
+    spelled = np.flatnonzero(owners >= 0)
+    groups = np.split(spelled, np.flatnonzero(np.diff(owners[spelled])) + 1)
+    return tuple(
+        Word(text, hypothesis.spans[places[0]][0], hypothesis.spans[places[-1]][1], float(np.exp(heights[places].mean())))
+        for text, places in zip(script.words, groups)
+    )
 
 
 def time_script(
@@ -176,12 +196,29 @@ def time_script(
     return Timed(_words(script.words, spans, means), _words(symbols, tokens, np.exp(certain)), found.score)
 
 
-def refine_words(words: Sequence[Word], loudness: Loudness | None, *, seconds: float) -> tuple[Word, ...]:
-    """Words whose start and end are those of their first and last spike, with the times that the level gives them."""
-    if not words:
-        return ()
-    spans = word_times(np.array([(word.start, word.end) for word in words]), loudness, seconds=seconds)
-    return tuple(replace(word, start=float(start), end=float(end)) for word, (start, end) in zip(words, spans))
+def time_hypothesis(
+    hypothesis: Hypothesis, tokenizer: Tokenizer, loudness: Loudness | None, *, seconds: float
+) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
+    """The words and the tokens of a hypothesis, whose times are those of spikes, with the times that the level gives them.
+
+    `seconds` is the length of the recording. Separators between words (spaces, the silence of a lexicon) have no time and are
+    left out. Without words, as of phones, each token stands alone.
+    """
+    words = hypothesis.words
+    symbols = [tokenizer.symbols[token] for token in hypothesis.tokens]
+    begins, ends = np.array(hypothesis.spans, dtype=np.float64).reshape(-1, 2).T
+    owners = np.arange(len(symbols))
+    spikes = np.stack([begins, ends], axis=1)
+    if words:
+        spikes = np.array([(word.start, word.end) for word in words])
+        owners = np.searchsorted(spikes[:, 0], begins, side="right") - 1
+        owners[(owners >= 0) & (begins >= spikes[owners, 1])] = -1
+        owners[[symbol.isspace() for symbol in symbols]] = -1
+    spoken = np.flatnonzero(owners >= 0)
+    spans = word_times(spikes, loudness, seconds=seconds, words=bool(words))
+    places = token_times(begins[spoken], ends[spoken], owners[spoken], spans).tolist()
+    tokens = tuple(Word(symbols[place], start, end) for place, (start, end) in zip(spoken, places))
+    return tuple(replace(word, start=start, end=end) for word, (start, end) in zip(words, spans.tolist())), tokens
 
 
 def mark_silence(loudness: Loudness, script: Script, centres: np.ndarray) -> Silence:
@@ -251,8 +288,8 @@ class _Edges:
         ends[-1] = self._after(int(self.last[-1]))
         for word in range(1, count):
             ends[word - 1], starts[word] = self._between(int(self.last[word - 1]), int(self.first[word]))
-        for word in range(count) if self.words else {0, count - 1}:
-            self._trim(word, starts, ends)
+        for word in range(count):
+            self._trim(word, starts, ends, first=self.words or word == 0, last=self.words or word == count - 1)
         for word in range(count):
             self._fade(word, starts, ends)
         return np.stack([starts, np.maximum(ends, starts + 1)], axis=1) * FRAME
@@ -285,11 +322,13 @@ class _Edges:
         cut = last + 1 + int(self.smooth[last + 1 : first].argmin()) if self.words else (last + 1 + first) // 2
         return cut, cut
 
-    def _trim(self, word: int, starts: np.ndarray, ends: np.ndarray) -> None:
-        """Silence at the edges of a word is taken off, though not the whole word; a spike that stands in it does not count."""
-        loud = np.flatnonzero(self.loud[starts[word] : ends[word]])
-        if len(loud):
-            starts[word], ends[word] = starts[word] + loud[0], starts[word] + loud[-1] + 1
+    def _trim(self, word: int, starts: np.ndarray, ends: np.ndarray, *, first: bool, last: bool) -> None:
+        """Silence at these edges of a word is taken off, though not the whole word; a spike that stands in it does not count."""
+        loud = starts[word] + np.flatnonzero(self.loud[starts[word] : ends[word]])
+        if len(loud) and first:
+            starts[word] = loud[0]
+        if len(loud) and last:
+            ends[word] = loud[-1] + 1
 
     def _fade(self, word: int, starts: np.ndarray, ends: np.ndarray) -> None:
         farthest = round(FADING / FRAME)

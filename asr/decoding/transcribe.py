@@ -26,6 +26,8 @@ from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.output import PartialOutput, Record
 from asr.decoding.recognizer import DecodeOptions, Recognizer, emit
 from asr.decoding.search import Search, count_threads, open_search
+from asr.decoding.segment import measure_levels
+from asr.decoding.times import Loudness, time_hypothesis
 from asr.decoding.windows import Stretch
 from asr.decoding.written import Transcript, render, suffix_of
 from asr.errors import DataError
@@ -74,12 +76,12 @@ def transcribe_files(
             job = _Job(recognizer, search, pool)
             with caught_notices() as notices:
                 try:
-                    job.add(recognizer.stretches_of_file(path))
+                    job.add(recognizer.stretches_of_file(path, measured=job.measure))
                 except DataError as fault:
                     job.error = str(fault)
                 record = _record(search, path, job)
             found = () if record.error is not None else tuple(job.result())
-            yield Transcript(path, found, job.seconds, record, record.error, tuple(notices))
+            yield Transcript(path, found, job.seconds, record, record.error, tuple(notices), loaded.tokenizer.options.unit)
 
 
 def transcribe_manifest(
@@ -120,7 +122,7 @@ def transcribe_manifest(
                 output.add(one for one in records if one.id not in output.done)
         output.finish(
             [one.id for one in utterances],
-            lambda record: render(record, options.format, durations[record.id]),
+            lambda record: render(record, options.format, durations[record.id], unit=loaded.tokenizer.options.unit),
             suffix=suffix_of(options.format),
         )
     failed = {one.id: error for one in utterances if (error := output.done[one.id].error) is not None}
@@ -162,12 +164,14 @@ def _hear_batch(
     known = [statistics(one) for one in reading.batch if one.id in reading.waveforms]
     rows = emit(recognizer.model, list(reading.waveforms.values()), cmvn=known)
     for name, log_probs in zip(reading.waveforms, rows):
+        jobs[name].measure(measure_levels(reading.waveforms[name], recognizer.sample_rate))
         jobs[name].add([Stretch(0, log_probs)])
     for one in reading.batch:
         job, before = jobs[one.id], bar.n
         if recognizer.is_long(one.duration):
             try:
-                job.add(recognizer.stretches(one, statistics(one)), partial(_move, bar, before))
+                stretches = recognizer.stretches(one, statistics(one), measured=job.measure)
+                job.add(stretches, partial(_move, bar, before))
             except DataError as fault:
                 job.error = str(fault)
         _move(bar, before, one.duration)
@@ -182,16 +186,21 @@ def _record(search: Search, name: str, job: "_Job") -> Record:
     error = job.error
     if error is None:
         try:
-            return make_record(search, name, job.result())
+            return make_record(search, name, job.result(), loudness=job.loudness(), seconds=job.seconds)
         except DataError as fault:
             error = str(fault)
     return Record(name, "", "" if search.is_phones else None, None, error)
 
 
-def make_record(search: Search, name: str, hypotheses: Sequence[Hypothesis]) -> Record:
-    """What is written about one recording."""
+def make_record(
+    search: Search, name: str, hypotheses: Sequence[Hypothesis], *, loudness: Loudness | None, seconds: float
+) -> Record:
+    """What is written about one recording of this length and, where it was measured, loudness."""
     phones = [search.spell(one.tokens) for one in hypotheses] if search.is_phones else None
-    return Record.of(name, hypotheses, phones, words=search.options.needs_words, nbest=search.options.nbest > 1)
+    timed = None
+    if search.options.needs_words:
+        timed = [time_hypothesis(one, search.tokenizer, loudness, seconds=seconds) for one in hypotheses]
+    return Record.of(name, hypotheses, phones=phones, timed=timed, nbest=search.options.nbest > 1)
 
 
 class _Job:
@@ -201,6 +210,7 @@ class _Job:
         self.error = error
         #: s of sound heard so far
         self.seconds = 0.0
+        self._levels: np.ndarray | None = None
         self._search, self._pool = search, pool
         self._shift, self._first = recognizer.frame_shift_s, recognizer.first_frame_s
         self._found: list[Future[list[Hypothesis]]] = []
@@ -215,6 +225,14 @@ class _Job:
             heard(self.seconds)
             if len(self._found) > WAITING:
                 self._found[-WAITING].exception()
+
+    def measure(self, levels: np.ndarray) -> None:
+        """Keep the level of each 10 ms of the recording, where it is of use."""
+        if self._search.options.needs_words and self._search.options.levels:
+            self._levels = levels
+
+    def loudness(self) -> Loudness | None:
+        return None if self._levels is None else Loudness.of(self._levels)
 
     def result(self) -> list[Hypothesis]:
         """Wait for all of it. Raises what the search raised."""

@@ -119,7 +119,7 @@ class Bench:
             confidence_scale=confidence_scale,
         )
         with ThreadPoolExecutor(self._threads) as pool:
-            found = pool.map(lambda rows: search(rows, frame_shift_s=0.0, first_frame_s=0.0)[0], self.emissions)
+            found = pool.map(lambda rows: search(rows, frame_shift_s=1.0, first_frame_s=0.0)[0], self.emissions)
             return list(found)
 
     def measure(self, weights: Weights) -> Trial:

@@ -49,7 +49,7 @@ def tune_manifest(
     """
     decoder = options.search
     references, unit = reference_tokens(utterances, loaded.tokenizer, decoder)
-    sources = read_sources(loaded.tokenizer, options)
+    sources = read_sources(loaded.tokenizer, options, say=say)
     search = Search(loaded.tokenizer, options, sources=sources)
     warn_of_spelling(loaded.tokenizer, search, [" ".join(tokens) for tokens in references], say)
     folder = Path(options.out) if options.out else tuned_path(loaded.folder).parent / FOLDER

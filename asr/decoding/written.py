@@ -28,6 +28,8 @@ class Transcript:
     error: str | None = None
     #: what was odd about the recording, one sentence each
     notices: tuple[str, ...] = ()
+    #: what the tokens of the model are called: characters | phones | bytepairs
+    unit: str = "characters"
 
     @property
     def hypothesis(self) -> Hypothesis | None:
@@ -35,14 +37,17 @@ class Transcript:
         return self.hypotheses[0] if self.hypotheses else None
 
 
-def render(record: Record, form: str, duration: float) -> str:
-    """One recording of so many seconds in a form of `asr.decoding.formats`, as text, or as json, which "auto" stands for."""
+def render(record: Record, form: str, duration: float, *, unit: str = "characters") -> str:
+    """One recording of so many seconds in a form of `asr.decoding.formats`, as text, or as json, which "auto" stands for.
+
+    `unit` is what the tokens are called.
+    """
     if form in ("auto", "json"):
         return record.line()
     if form == "text":
         return f"{record.id}\t{record.text}\n"
-    words = tuple(Word(**word) for word in record.words or [])
-    return FORMATS[form].render(TimedRecord(record.id, duration, words))
+    words, tokens = (tuple(Word(**entry) for entry in entries or ()) for entries in (record.words, record.tokens))
+    return FORMATS[form].render(TimedRecord(record.id, duration, words, tokens, unit))
 
 
 def suffix_of(form: str) -> str:
@@ -63,7 +68,7 @@ def write_files(found: Iterable[Transcript], options: DecodeOptions) -> Iterator
         if options.format in ("auto", "text"):
             yield one, f"{show_path(one.path)}\t{one.record.text}\n"
             continue
-        text = render(one.record, options.format, one.duration)
+        text = render(one.record, options.format, one.duration, unit=one.unit)
         if folder is not None:
             name = file_name(os.path.splitext(os.path.basename(one.path))[0])
             written[name] += 1
