@@ -99,6 +99,7 @@ def check_parts(
             unit=config.tokens.unit,
             encode=tokenizer.encode if tokenizer else lambda text: [1] * bool(text.strip()),
             unknown=tokenizer.unknown_symbols if tokenizer else None,
+            changes=tokenizer.changes if tokenizer else None,
             frames_of=frames_of,
             fastest=max(config.augment.speed) if part == "train" else 1.0,
             where=show_path(manifest_path(config, getattr(config.data, part))),

@@ -5,6 +5,7 @@ import gzip
 import itertools
 import json
 import os
+import re
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -333,17 +334,39 @@ def small_data(speech: Path, folder: Path, *, train: list[str], valid: list[str]
 
 
 @pytest.mark.parametrize(
-    ("train", "valid", "options", "symbols"),
+    ("train", "valid", "options", "symbols", "changed"),
     [
-        (["n\u00e9", "ne\u0301", "en"], ["ne\u0301", "n\u200b\u00e9", "\u200fn\u00ade\u0301"], (), {"e", "n", "\u00e9"}),
-        (["a1", "1a"], ["\uff41\uff11", "a\ufeff1"], ("tokens.unicode=NFKC",), {"a", "1"}),
-        (["it's", "st"], ["it\u2019s"], ('tokens.map={\u2019: "\'"}',), {"i", "t", "'", "s"}),
+        (
+            ["n\u00e9", "ne\u0301", "en"],
+            ["ne\u0301", "n\u200b\u00e9", "\u200fn\u00ade\u0301"],
+            (),
+            {"e", "n", "\u00e9"},
+            {"text-unicode": 2, "text-invisible": 2},
+        ),
+        (
+            ["a1", "1a"],
+            ["\uff41\uff11", "a\ufeff1"],
+            ("tokens.unicode=NFKC",),
+            {"a", "1"},
+            {"text-unicode": 1, "text-invisible": 1},
+        ),
+        (["a1", "1a"], ["\uff41\uff11", "a1"], ("tokens.unicode=folded",), {"a", "1"}, {"text-unicode": 1}),
+        (["a1", "1a"], ["a\u0661", "\u200fa1"], ("tokens.digits=ascii",), {"a", "1"}, {"text-digits": 1, "text-invisible": 1}),
+        (["it's", "st"], ["it\u2019s"], ('tokens.map={\u2019: "\'"}',), {"i", "t", "'", "s"}, {"text-map": 1}),
+        (["it's", "st"], ["\u201cit\u2019s\u201d!"], ("tokens.punctuation=drop",), {"i", "t", "'", "s"}, {"text-punctuation": 1}),
+        (["it", "ti"], ["IT", " ti"], ("tokens.case=lower",), {"i", "t"}, {"text-case": 1, "text-spaces": 1}),
     ],
 )
-def test_m11_however_a_text_is_composed(speech, asr, tmp_path, train, valid, options, symbols):
-    """Composed and decomposed letters, invisible marks, wide digits and curly quotes are the same symbols, as declared."""
+def test_m11_however_a_text_is_composed(speech, asr, tmp_path, train, valid, options, symbols, changed):
+    """Composed and decomposed letters, invisible marks, wide digits and curly quotes are the same symbols, as declared; how many
+    transcripts each rule changes is said.
+    """
     data = small_data(speech, tmp_path / "data", train=train, valid=valid)
-    fine(asr("train", *train_words(data, tmp_path / "run"), *options))
+    outcome = fine(asr("train", *train_words(data, tmp_path / "run"), *options))
+    notes = {kind: count for kind, count in report_of(tmp_path / "run")["valid"]["warnings"].items() if kind.startswith("text-")}
+    assert notes == changed
+    for kind, count in changed.items():
+        assert re.search(rf"note: {kind} +{count} +the transcript", outcome.err)
     written = (tmp_path / "run" / "model" / "tokens.txt").read_text(encoding="utf-8").splitlines()
     assert {line.rpartition(" ")[0] for line in written[1:]} == symbols
     assert report_of(tmp_path / "run")["valid"]["usable"] == len(valid)
