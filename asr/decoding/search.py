@@ -180,7 +180,7 @@ def open_search(
     """
     sources = read_sources(tokenizer, options, say=say)
     tuned = None
-    if options.search != "greedy" and not options.tune:
+    if options.decoder != "greedy" and not options.tune:
         tuned = _find(model_folder, options, dict(sources.sha256), say)
     search = Search(tokenizer, options, sources=sources, tuned=tuned)
     warn_of_spelling(tokenizer, search, texts, say)
@@ -210,7 +210,8 @@ def _find(folder: Path, options: DecodeOptions, sums: dict[str, str], say: Calla
     path = tuned_path(folder)
     entries = read_tuned(path)
     model = file_sha256(folder / "checksums.json")
-    found = find_tuned(entries, model=model, lm=sums.get("lm"), lexicon=sums.get("lexicon"), asked=options.search)
+    asked = "beam" if options.search == "greedy" else options.search  # what tune=true asks for without further files
+    found = find_tuned(entries, model=model, lm=sums.get("lm"), lexicon=sums.get("lexicon"), asked=asked)
     if found is None:
         if any(one.model != model and one.lm == sums.get("lm") for one in entries):
             say(f"notice: {show_path(path)} was tuned for another state of this model and is not used; run tune=true again")
@@ -219,7 +220,7 @@ def _find(folder: Path, options: DecodeOptions, sums: dict[str, str], say: Calla
     typed = [name for name in ("beam", "lm_weight", "insertion_bonus") if getattr(options, name) is not None]
     if found.lm_is_off and options.lm and options.lm_weight is None:
         say(f"{_why_off(found)}: it is off; lm_weight=VALUE turns it on")
-    else:
+    elif weights.decoder != "greedy":
         names = f"lm_weight={weights.lm_weight:g} " if options.lm else ""
         besides = f", besides {' and '.join(typed)} as typed" if typed else ""
         decoder = f"decoder={weights.decoder} " if weights.decoder != options.search else ""

@@ -104,7 +104,8 @@ def test_where_greedy_search_is_right_nothing_else_is_chosen():
     bench, utterances = make_bench(None, count=6, doubt=0.0)
     tuning = tune(bench, utterances, "beam", unit="word")
     assert (tuning.best.weights.decoder, tuning.best.total, tuning.with_lm) == ("greedy", 0, None)
-    assert tuning.calibration.error_before is None
+    assert tuning.calibration.right.all()
+    assert (tuning.calibration.slope, tuning.calibration.offset) == (1.0, 0.0), "nothing can be learnt from no mistake"
     assert draw_surface(tuning, title="t").startswith(b"\x89PNG")
 
 
