@@ -15,7 +15,7 @@ from asr.cli.describe import group_choices
 from asr.data.corpora import CORPORA
 from asr.data.corpora.librispeech import PUBLISHED
 from tests.data.corpora.miniature import write_an4, write_librispeech, write_tedlium, write_timit
-from tests.data.corpora.miniature_open import write_commonvoice
+from tests.data.corpora.miniature_open import write_commonvoice, write_speechcommands
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -263,7 +263,30 @@ def test_librispeech_with_a_language_model(dry, tmp_path: Path):
     assert scored == [words[3].removeprefix("out=") for words in decodes]
     done, calls = dry("librispeech", "--stage", 3, "--lexicon", "words")
     assert (done.returncode, calls) == (2, [])
-    assert "--lexicon needs --lm FILE, too" in done.stderr
+    assert "--lexicon needs --lm FILE or --text FILE, too" in done.stderr
+
+
+def test_librispeech_with_a_language_model_of_a_text(dry, tmp_path: Path):
+    done, calls = dry("librispeech", "--out", tmp_path / "out", "--stage", 3, "--text", "my text.gz", "--lexicon", "words")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert calls[0] == ["asr-lm", "train", "text=my text.gz", f"out={tmp_path}/out/words.arpa.gz", *calls[0][4:]]
+    assert {"order=3", "overwrite=true"} <= set(calls[0])
+    assert f"lm={tmp_path}/out/words.arpa.gz" in calls[1]
+    assert {"lexicon=words", "tune=true"} <= set(calls[1])
+    assert [words[0] for words in calls].count("asr-decode") == 5
+    done, calls = dry("librispeech", "--text", "a", "--lm", "b")
+    assert (done.returncode, calls) == (2, [])
+    assert "--lm names a language model and --text makes one: give one of the two" in done.stderr
+
+
+def test_librispeech_in_byte_pairs(dry, tmp_path: Path):
+    done, calls = dry("librispeech", "--data", tmp_path, "--out", tmp_path / "out", "--unit", "bytepairs", "tokens.size=900")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{tmp_path}/out/100/data" in calls[0]
+    assert calls[1][2:4] == [f"data.dir={tmp_path}/out/100/data", f"run_dir={tmp_path}/out/100-bytepairs/run"]
+    assert calls[1][4:] == ["tokens.unit=bytepairs", "encoder.subsampling=4", "tokens.size=900"]
+    assert calls[-1][-1] == f"out={tmp_path}/out/100-bytepairs/score_test-other.greedy"
+    assert "--unit takes characters or bytepairs, got 'phones'" in dry("librispeech", "--unit", "phones")[0].stderr
 
 
 def test_librispeech_of_960_hours(dry, tmp_path: Path):
@@ -370,9 +393,11 @@ MINIATURES = [
     ("timit", ["--system", "graves2013", "--layers", "1"], plant_timit, "graves2013-1/score_test_merged_false", 19),
     ("librispeech", [], plant_librispeech, "100/score_test-clean.greedy", 3),
     ("librispeech", ["--hours", "960"], plant_librispeech, "960/score_test-other.greedy", 3),
+    ("librispeech", ["--unit", "bytepairs", "tokens.size=9"], plant_librispeech, "100-bytepairs/score_test-other.greedy", 3),
     ("mini_librispeech", [], plant_mini_librispeech, "score_word", 3),
     ("an4", [], plant_an4, "score_char", 7),
     ("tedlium", [], plant_tedlium, "score", 3),
+    ("speechcommands", [], write_speechcommands, "score", 1),
 ]
 
 

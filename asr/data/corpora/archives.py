@@ -1,8 +1,10 @@
 """What ``asr-data prepare --download`` fetches: the publishers' files, with the sizes and check sums that somebody published.
 
-``source`` names who. OpenSLR publishes md5 sums of some of its files; sha256 sums come from lists that others keep of the files
-they fetched: ``tensorflow_datasets`` (url_checksums/ and checksums.tsv) and ``torchaudio`` (datasets/*.py). Where no sum could
-be found, none stands here, and the command says so. TED-LIUM 3 is missing: its archive holds symbolic links, which are refused.
+``source`` names who, and where. OpenSLR publishes md5 sums of some of its files; sha256 sums come from lists that others keep of
+the files they fetched: torchaudio (``torchaudio/datasets/*.py`` of github.com/pytorch/audio) and tensorflow_datasets
+(``tensorflow_datasets/url_checksums/*.txt`` and ``datasets/*/checksums.tsv`` of github.com/tensorflow/datasets). All of them were
+compared with these files again. Where no sum could be found (speechocean762, AN4 at its publisher), none stands here, and the
+command says so. TED-LIUM 3 is missing: its archive holds symbolic links, which are refused.
 """
 
 from collections.abc import Sequence
@@ -10,12 +12,13 @@ from typing import Any
 
 from asr.data.archive import Archive
 
-TFDS = "tensorflow_datasets, torchaudio"
+#: Sizes from the first, sums from both.
+BOTH = "tensorflow_datasets/url_checksums, torchaudio/datasets"
 OPENSLR = "https://www.openslr.org/resources"
 
 
 def _librispeech(part: str, size: int, sha256: str) -> Archive:
-    return Archive(f"{OPENSLR}/12/{part}.tar.gz", f"LibriSpeech/{part}", size, sha256, source=TFDS)
+    return Archive(f"{OPENSLR}/12/{part}.tar.gz", f"LibriSpeech/{part}", size, sha256, source=BOTH)
 
 
 LIBRISPEECH = (
@@ -52,7 +55,7 @@ YESNO = (
         "waves_yesno",
         4703754,
         "c3f49e0cca421f96b75b41640749167b52118f232498667ca7a5f9416aef8e73",
-        source=TFDS,
+        source="torchaudio/datasets; the size from published logs of downloads",
     ),
 )
 SPEECHOCEAN762 = (Archive(f"{OPENSLR}/101/speechocean762.tar.gz", "speechocean762"),)
@@ -70,7 +73,7 @@ LJSPEECH = (
         "LJSpeech-1.1",
         2748572632,
         "be1a30453f28eb8dd26af4101ae40cbf2c50413b1bb21936cbcdc6fae3de8aa5",
-        source=TFDS,
+        source=BOTH,
     ),
 )
 VCTK = (
@@ -80,7 +83,7 @@ VCTK = (
         11747302977,
         "f96258be9fdc2cbff6559541aae7ea4f59df3fcaf5cf963aae5ca647357e359c",
         into="VCTK-Corpus-0.92",
-        source=TFDS,
+        source=BOTH,
     ),
 )
 SPEECHCOMMANDS = (
@@ -90,7 +93,7 @@ SPEECHCOMMANDS = (
         2428923189,
         "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
         into="speech_commands_v0.02",
-        source=TFDS,
+        source=BOTH,
     ),
 )
 

@@ -21,7 +21,7 @@ from asr.data.corpora.wording import plain, text_option
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
 
-#: As its page says: 13,100 clips, 23:55:17 in all.
+#: As its page (keithito.com/LJ-Speech-Dataset) says: 13,100 clips, 23:55:17 in all.
 PUBLISHED = {"the corpus": Size(utterances=13100, hours=23.92)}
 TABLE = "metadata.csv"
 SPEAKER = "LJ"

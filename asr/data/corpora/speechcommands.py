@@ -18,6 +18,7 @@ LISTS = {"valid": "validation_list.txt", "test": "testing_list.txt"}
 NOISE = "_background_noise_"
 #: Speaker and take; the same speaker keeps the name over all words.
 NAME = re.compile(r"(?P<speaker>[0-9a-f]+)_nohash_\d+\.wav")
+#: The lines of the two lists, and the rest of the 105,829 recordings that the paper counts.
 PUBLISHED = {"train": Size(utterances=84843), "valid": Size(utterances=9981), "test": Size(utterances=11005)}
 
 

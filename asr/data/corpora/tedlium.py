@@ -19,7 +19,8 @@ from asr.errors import DataError
 
 #: Part -> its folder below legacy/.
 FOLDERS = {"train": "train", "valid": "dev", "test": "test"}
-#: Lines of the transcripts, the excluded stretches included, and talks.
+#: Lines of the transcripts, excluded stretches included (GitHub, tensorflow/datasets, docs/catalog/tedlium.md), and talks (the
+#: README of the corpus).
 PUBLISHED = {
     "train": Size(utterances=268263, speakers=2351),
     "valid": Size(utterances=591, speakers=8),

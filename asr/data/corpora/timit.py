@@ -2,7 +2,8 @@
 
 The parts are those of most publications: 462 speakers to train on, a development set of 50 and the core test set of 24, all
 without the two sa sentences that every speaker reads. The core test set stands in the corpus's own ``doc/testset.doc``; the
-development set is the one of Halberstadt's thesis (MIT, 1998) as the Kaldi recipe lists it.
+development set is the one of Halberstadt's thesis (MIT, 1998) as the Kaldi recipe lists it (egs/timit/s5/conf/dev_spk.list and
+test_spk.list, of which these two lists are equal copies).
 """
 
 import os

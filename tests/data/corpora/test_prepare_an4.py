@@ -95,8 +95,8 @@ def test_the_counts_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_an4(tmp_path)
     found = prepare(tmp_path, An4Options(), tmp_path / "audio").problems
     assert [problem.message.split(";")[0] for problem in found] == [
-        "train: found 8 of 948 utterances",
-        "test: found 4 of 130 utterances",
+        "train: found 8 of 948 utterances, 4 of 74 speakers",
+        "test: found 4 of 130 utterances, 2 of 10 speakers",
     ]
     monkeypatch.setattr(an4, "PUBLISHED", {"train": Size(8), "test": Size(4)})
     prepared = prepare(tmp_path, An4Options(), tmp_path / "audio")
