@@ -59,15 +59,55 @@ class OptionField:
         return f"{words} or null" if type(None) in typing.get_args(self.kind) else words
 
 
-def compose_config(name: str, arguments: Arguments, schema: type[T]) -> T:
+def compose_config(name: str, arguments: Arguments, schema: type[T], *, base: Mapping[str, Any] | None = None) -> T:
     """Build `schema`, a tree of dataclasses, from `configs/NAME.yaml`, what it selects, and the command line.
 
-    The command line wins over an experiment, and that over the defaults of the classes. Values in `arguments.paths`, and of
+    The command line wins over an experiment, that over `base` (dotted key -> value), and that over the defaults of the classes.
+    Values in `arguments.paths`, and of
     fields marked `metadata={"path": True}`, are taken as they stand. Raises UsageError, in one sentence, for an unknown key
     (naming the closest), a value of the wrong type, a missing one, an unknown choice, `${`, `_target_`, and for whatever
     `__post_init__` of an option class refuses. Changes neither the working folder nor any file.
     """
     known = option_fields(schema)
+    tree, paths, groups = _collect(name, arguments, known)
+    if base:
+        below: dict[str, Any] = {}
+        for key, value in base.items():
+            _put(below, key, value)
+        _refuse_foreign(below, known, "the plan for the data")
+        tree = _plain(OmegaConf.merge(OmegaConf.create(below), OmegaConf.create(tree)))
+    filled = _with_defaults(tree, schema, known)
+    for key, path in paths.items():
+        if key not in known:
+            raise UsageError(_unknown_key(key, f"{key}={path}", [*known, *groups]))
+        _put(filled, key, path)
+    missing = [key for key, option in known.items() if not option.node and key not in paths and _value_at(filled, key) == MISSING]
+    if missing:
+        raise UsageError(
+            f"{' and '.join(missing)} must be given: add {' '.join(f'{key}=VALUE' for key in missing)} to the command"
+        )
+    return _build(schema, filled)
+
+
+def set_keys(name: str, arguments: Arguments, schema: type) -> frozenset[str]:
+    """The keys that the command line, or a file it selects, sets; `compose_config` tells what is wrong with their values."""
+    known = option_fields(schema)
+    tree, paths, _ = _collect(name, arguments, known)
+    return frozenset(key for key, option in known.items() if not option.node and (key in paths or _is_set(tree, key)))
+
+
+def _is_set(tree: Any, key: str) -> bool:
+    for name in key.split("."):
+        if not isinstance(tree, dict) or name not in tree:
+            return False
+        tree = tree[name]
+    return True
+
+
+def _collect(
+    name: str, arguments: Arguments, known: Mapping[str, OptionField]
+) -> tuple[dict[str, Any], dict[str, str], dict[str, list[str]]]:
+    """(what the files and the command line set, as a tree; the paths of the command line; the groups of files)"""
     paths = dict(arguments.paths)
     choices: dict[str, str] = {}
     values: list[tuple[str, Any]] = []
@@ -93,17 +133,7 @@ def compose_config(name: str, arguments: Arguments, schema: type[T]) -> T:
     _refuse_foreign(tree, known, f"{selector} or a file it selects")
     for key, value in values:
         _put(tree, key, value)
-    filled = _with_defaults(tree, schema, known)
-    for key, path in paths.items():
-        if key not in known:
-            raise UsageError(_unknown_key(key, f"{key}={path}", [*known, *groups]))
-        _put(filled, key, path)
-    missing = [key for key, option in known.items() if not option.node and key not in paths and _value_at(filled, key) == MISSING]
-    if missing:
-        raise UsageError(
-            f"{' and '.join(missing)} must be given: add {' '.join(f'{key}=VALUE' for key in missing)} to the command"
-        )
-    return _build(schema, filled)
+    return tree, paths, groups
 
 
 def option_fields(schema: type, prefix: str = "") -> dict[str, OptionField]:

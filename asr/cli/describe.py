@@ -21,6 +21,7 @@ TRAINING = ("asr.training.options", "TrainConfig")
 MAIN_KEYS = (
     "run_dir",
     "data.dir",
+    "data.folder",
     "init",
     "device",
     "seed",
@@ -81,9 +82,14 @@ def describe_training() -> str:
     choices = {f"{group}={name}": meaning for group in groups for name, meaning in group_choices(group).items()}
     return "\n".join(
         [
-            "usage: asr-train experiment=NAME data.dir=PREPARED run_dir=DIR [KEY=VALUE ...]",
+            "usage: asr-train data.folder=RECORDINGS run_dir=DIR [KEY=VALUE ...]",
+            "       asr-train experiment=NAME data.dir=PREPARED run_dir=DIR [KEY=VALUE ...]",
             "",
-            "Train a recogniser on a folder that `asr-data prepare` wrote. The same command again resumes a stopped run.",
+            *textwrap.wrap(
+                "Train a recogniser on a folder of recordings with their texts (anna/01.wav, anna/01.txt), or on one that "
+                "`asr-data prepare` wrote. The same command again resumes a stopped run.",
+                100,
+            ),
             "",
             "experiments (experiment=NAME):",
             *_two_columns(group_choices("experiment").items()),

@@ -8,8 +8,9 @@ from asr.data.files import show_path
 from asr.data.manifest import Problem, scan_json_lines
 from asr.errors import DataError, UsageError
 from asr.text.files import decode_line, open_text, read_lines
+from asr.text.normalize import CASES, DIGITS, PUNCTUATION, UNICODE_FORMS
 from asr.text.phones import PHONE_SETS
-from asr.text.tokenizer import CASES, WRITTEN_SPACE, TokenOptions, normalize
+from asr.text.tokenizer import WRITTEN_SPACE, TokenOptions, normalize
 
 LANGUAGE_UNITS = ("word", "char", "phone")
 
@@ -20,17 +21,32 @@ class SentenceOptions:
 
     #: what the model predicts: word | char (the space is one, written ▁) | phone
     unit: str = "word"
-    #: letters of the text: keep | lower | upper; take what the recogniser writes
+    #: letters of the text: keep | lower | upper; here and in the next three keys take what the recogniser was taught
     case: str = "keep"
+    #: Unicode form: NFC | folded (wide, narrow and presentation forms as plain letters) | NFKC | none
+    unicode: str = "NFC"
+    #: marks: keep | plain (typographic quotes and dashes as ' " -) | drop (none but those inside of words and numbers)
+    punctuation: str = "keep"
+    #: digits: keep | ascii (those of any script as 0 to 9)
+    digits: str = "keep"
     #: unit=phone only: as_is | arpabet (stress and word-position marks dropped) | timit61 | timit48 | timit39 (folded)
     phone_set: str = "as_is"
 
     def __post_init__(self) -> None:
-        choices = {"unit": LANGUAGE_UNITS, "case": CASES, "phone_set": ("as_is", *PHONE_SETS)}
+        choices = {
+            "unit": LANGUAGE_UNITS,
+            "case": CASES,
+            "unicode": UNICODE_FORMS,
+            "punctuation": PUNCTUATION,
+            "digits": DIGITS,
+            "phone_set": ("as_is", *PHONE_SETS),
+        }
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in allowed:
                 raise UsageError(f"{name} must be one of {', '.join(allowed)}, got '{value}'")
+        if self.unit == "phone" and (self.punctuation, self.digits) != ("keep", "keep"):
+            raise UsageError("punctuation and digits are about written text and do not go with unit=phone")
         if self.phone_set != "as_is" and self.unit != "phone":
             raise UsageError(f"phone_set={self.phone_set} goes with unit=phone only, got unit={self.unit}")
 
@@ -44,11 +60,16 @@ def read_sentences(paths: Iterable[str | os.PathLike[str]], options: SentenceOpt
     """Each line of each file as a list of units, empty lines as empty lists.
 
     A file named .jsonl is a manifest, of which `text` is taken, or `phones` with unit=phone; any other is plain text, one
-    sentence per line, which may be packed by gzip. The text is brought to Unicode NFC without invisible characters, as the
-    tokens of a recogniser are by default. Raises DataError naming the line that cannot be used.
+    sentence per line, which may be packed by gzip. The text goes through the rules of the options, by default Unicode NFC
+    without invisible characters, as the tokens of a recogniser do. Raises DataError naming the line that cannot be used.
     """
     tokens = TokenOptions(
-        unit="phones" if options.unit == "phone" else "characters", case=options.case, phone_set=options.phone_set
+        unit="phones" if options.unit == "phone" else "characters",
+        unicode=options.unicode,
+        case=options.case,
+        punctuation=options.punctuation,
+        digits=options.digits,
+        phone_set=options.phone_set,
     )
     for path in paths:
         manifest = os.fspath(path).endswith(".jsonl")

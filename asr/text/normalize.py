@@ -34,6 +34,8 @@ _SPOKEN = frozenset("%‰٪&@§")
 _INNER = frozenset("'-·\u05be\u05f3\u05f4\u0f0b")
 #: Marks that belong to a number when digits stand on both sides.
 _NUMERIC = frozenset(".,:/٫٬")
+#: Scripts, as `scripts_of` names them, that leave no space between words.
+_WITHOUT_SPACES = frozenset({"Cjk", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan"})
 #: Armenian marks of stress, exclamation and question, written inside of a word.
 _WITHIN = frozenset("\u055b\u055c\u055e")
 
@@ -96,6 +98,12 @@ def scripts_of(text: str) -> list[str]:
             script = unicodedata.name(letter, "UNKNOWN").split()[0].capitalize()
             counts[script] = counts.get(script, 0) + 1
     return sorted(counts, key=lambda script: (-counts[script], script))
+
+
+def lacks_spaces(text: str) -> bool:
+    """Whether most letters of a text belong to a script that is written without spaces between words."""
+    scripts = scripts_of(text)
+    return bool(scripts) and scripts[0] in _WITHOUT_SPACES
 
 
 def runs_leftwards(text: str) -> bool:

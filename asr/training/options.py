@@ -18,16 +18,38 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
 AVERAGES = ("running", "last", "none")
 BEST_BY = ("error", "loss")
+SPLITS = ("auto", "speaker", "utterance")
 
 
 @dataclass
 class DataOptions(CheckOptions):
     #: folder that holds the manifests, as `asr-data prepare` writes it
     dir: str = field(default="", metadata={"path": True})
+    #: in place of data.dir: folder of recordings with their texts (a.wav, a.txt); what suits them is chosen where no key is typed
+    folder: str = field(default="", metadata={"path": True})
+    #: data.folder only: how it is shared out, auto (by speaker, which is a sub-folder, where there are several) | speaker |
+    #: utterance
+    split_by: str = "auto"
+    #: data.folder only: share that chooses the best epoch, above 0
+    valid_fraction: float = 0.1
+    #: data.folder only: share that is set aside to be recognised at the end, 0 or more
+    test_fraction: float = 0.1
     #: training manifest, inside `data.dir` unless absolute
     train: str = field(default="train.jsonl", metadata={"path": True})
     #: validation manifest, inside `data.dir` unless absolute
     valid: str = field(default="valid.jsonl", metadata={"path": True})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split_by not in SPLITS:
+            raise UsageError(f"data.split_by must be one of {', '.join(SPLITS)}, got '{self.split_by}'")
+        if not 0 < self.valid_fraction < 1 or not 0 <= self.test_fraction < 1 - self.valid_fraction:
+            raise UsageError(
+                f"data.valid_fraction={self.valid_fraction:g} and data.test_fraction={self.test_fraction:g} must be shares, the "
+                "first above 0, that leave something to train"
+            )
+        if not self.folder and (self.split_by, self.valid_fraction, self.test_fraction) != ("auto", 0.1, 0.1):
+            raise UsageError("data.split_by, data.valid_fraction and data.test_fraction share out data.folder, which is not set")
 
 
 @dataclass
