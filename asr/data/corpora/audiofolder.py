@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.data.corpora.corpus import (
+    AUDIO_SUFFIXES,
     Found,
     Prepared,
     SplitOptions,
@@ -19,7 +20,6 @@ from asr.data.corpora.corpus import (
     share_out_train,
     some,
 )
-from asr.data.corpora.folder import AUDIO_SUFFIXES
 from asr.data.corpora.jsonlines import part_in_name, read_json_lines, text_of
 from asr.data.corpora.table import TableOptions, read_table
 from asr.data.files import show_path

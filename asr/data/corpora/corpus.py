@@ -26,6 +26,15 @@ TOO_FEW = "too-few"
 WRONG_COUNT = "wrong-count"
 FATAL = (COMMAND, TOO_FEW, WRONG_COUNT, "cut-manifest", "packed")
 
+#: The last row cannot be read; such files are named with the way to convert them instead of being overlooked.
+AUDIO_SUFFIXES = frozenset(
+    {
+        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
+        *(".au", ".snd", ".sph", ".nist", ".caf", ".w64", ".rf64"),
+        *(".m4a", ".mp4", ".aac", ".webm", ".mka", ".wma", ".amr", ".3gp"),
+    }
+)
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -175,6 +184,23 @@ def some(names: Iterable[str], limit: int = 5) -> str:
     listed = list(names)
     head = ", ".join(listed[:limit])
     return head if len(listed) <= limit else f"{head} and {len(listed) - limit} more"
+
+
+def unnamed(paths: Iterable[str]) -> list[str]:
+    """A note about recordings that lie beside those that a table or a manifest names and are not named by it themselves.
+
+    Which of the files in a folder belong to a table is not known, so they are no problem.
+    """
+    named: dict[str, set[str]] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        named.setdefault(os.path.realpath(folder), set()).add(name)
+    others = []
+    for folder, names in named.items():
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES and not name.startswith(".") and name not in names:
+                others.append(printable(name))
+    return [f"{len(others):,} recordings beside those that are named are not used: {some(others)}"] if others else []
 
 
 def distinct(found: Iterable[Found]) -> tuple[list[Found], list[Problem]]:

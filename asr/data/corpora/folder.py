@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr.data.corpora.corpus import (
+    AUDIO_SUFFIXES,
     Found,
     Prepared,
     SplitOptions,
@@ -24,14 +25,6 @@ from asr.data.manifest import Problem, Utterance
 from asr.data.split import PARTS
 from asr.errors import DataError
 
-#: The last row cannot be read; such files are named with the way to convert them instead of being overlooked.
-AUDIO_SUFFIXES = frozenset(
-    {
-        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
-        *(".au", ".snd", ".sph", ".nist", ".caf", ".w64", ".rf64"),
-        *(".m4a", ".mp4", ".aac", ".webm", ".mka", ".wma", ".amr", ".3gp"),
-    }
-)
 TEXT_SUFFIXES = (".txt", ".lab")
 #: A label with times (HTK, TIMIT): two whole numbers before the text of every line.
 ALIGNED = re.compile(r"\d+[ \t]+\d+[ \t]+\S")

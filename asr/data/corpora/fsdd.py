@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.data.corpora.corpus import Found, Prepared, check_fraction, expect_folder, measure, option, some
+from asr.data.corpora.counts import CountOptions, Size, check_counts, size_of
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
 from asr.data.split import carve
@@ -13,7 +14,8 @@ from asr.errors import DataError, UsageError
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 #: The official test set is the recordings 0 to 4 of each digit and speaker.
 TEST_INDICES = range(5)
-OFFICIAL_TEST_SIZE = 300
+#: Fifty recordings of each digit and speaker.
+PUBLISHED = {"the corpus": Size(utterances=3000, speakers=6)}
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d+)\.wav", re.IGNORECASE)
 
 
@@ -44,9 +46,23 @@ def prepare(root: Path, options: FsddOptions) -> Prepared:
         raise DataError(f"{show_path(folder)}: holds no recording named DIGIT_SPEAKER_INDEX.wav; is it the dataset's folder?")
     usable, unreadable, notes = measure(found)
     parts, split = _split(usable, options, [item.utterance for item in found])
-    if not options.leave_out and len(parts["test"]) != OFFICIAL_TEST_SIZE:
-        notes.append(f"test holds {len(parts['test'])} recordings, the official test set {OFFICIAL_TEST_SIZE}")
+    problems += _gaps(folder, [item.utterance for item in found])
+    size = {"the corpus": size_of([item.utterance.speaker for item in found])}
+    check_counts(root, size, PUBLISHED, CountOptions(counts="any"), problems, notes)
     return Prepared(parts, split, problems + unreadable, notes)
+
+
+def _gaps(folder: Path, found: list[Utterance]) -> list[Problem]:
+    """A problem for each recording that is missing before a later one of the same digit and speaker."""
+    numbers: dict[str, set[int]] = {}
+    for utterance in found:
+        stem, _, number = utterance.id.rpartition("_")
+        numbers.setdefault(stem, set()).add(int(number))
+    return [
+        Problem("missing-file", show_path(folder / f"{stem}_{number}.wav"), f"no such file, but there is {stem}_{max(there)}.wav")
+        for stem, there in numbers.items()
+        for number in sorted({*range(max(there))} - there)
+    ]
 
 
 def _split(usable: list[Utterance], options: FsddOptions, every: list[Utterance]) -> tuple[dict[str, list[Utterance]], str]:

@@ -18,6 +18,7 @@ from asr.data.corpora.corpus import (
     share_out,
     share_out_train,
     some,
+    unnamed,
 )
 from asr.data.corpora.tedlium import EXCLUDED, read_stm
 from asr.data.files import show_path
@@ -45,10 +46,11 @@ def prepare(root: Path, options: KaldiOptions) -> Prepared:
     """``root`` is one data folder, or holds some of the folders train, valid, dev and test."""
     expect_folder(root, "a Kaldi data folder with wav.scp and text, or folders train, dev, test of that kind")
     if (root / "wav.scp").exists():
-        found, problems, notes = read_folder(root, root)
+        paths: list[str] = []
+        found, problems, notes = read_folder(root, root, paths)
         usable, warned = _usable(found, problems)
         parts, split = share_out(usable, options, problems, root)
-        return Prepared(parts, split, problems, notes + warned)
+        return Prepared(parts, split, problems, notes + warned + unnamed(paths))
     folders = sorted(path.parent for path in root.glob("*/wav.scp"))
     named = {folder.name: folder for folder in folders if folder.name in PARTS}
     if not named:
@@ -62,9 +64,10 @@ def _prepare_parts(root: Path, named: Mapping[str, Path], others: list[str], opt
     problems: list[Problem] = []
     notes = [f"folders not read, for they are not called {', '.join(PARTS)}: {some(others)}"] if others else []
     part_of: dict[str, str] = {}
+    paths: list[str] = []
     for part in PARTS:
         if part in named:
-            items, faults, remarks = read_folder(named[part], root)
+            items, faults, remarks = read_folder(named[part], root, paths)
             for item in items:
                 part_of.setdefault(item.utterance.id, part)
             found += items
@@ -73,7 +76,7 @@ def _prepare_parts(root: Path, named: Mapping[str, Path], others: list[str], opt
     usable, warned = _usable(found, problems)
     given = {part: [utterance for utterance in usable if part_of[utterance.id] == part] for part in PARTS}
     parts, split = share_out_train(given, options, problems, root)
-    return Prepared(parts, split, problems, notes + warned)
+    return Prepared(parts, split, problems, notes + warned + unnamed(paths))
 
 
 def _usable(found: list[Found], problems: list[Problem]) -> tuple[list[Utterance], list[str]]:
@@ -83,11 +86,12 @@ def _usable(found: list[Found], problems: list[Problem]) -> tuple[list[Utterance
     return usable, warned
 
 
-def read_folder(folder: Path, root: Path) -> tuple[list[Found], list[Problem], list[str]]:
+def read_folder(folder: Path, root: Path, paths: list[str] | None = None) -> tuple[list[Found], list[Problem], list[str]]:
     """Every utterance of one data folder, every inconsistency between its files, and remarks that stop nothing.
 
     Relative paths in wav.scp resolve against the first of: the folder, ``root``, the folder's parent and grandparent. Where
-    there is no ``text``, files ``stm`` and ``*.stm`` say what is said when and by whom.
+    there is no ``text``, files ``stm`` and ``*.stm`` say what is said when and by whom. The recordings of wav.scp are added
+    to ``paths``.
     """
     problems: list[Problem] = []
     notes: list[str] = []
@@ -100,6 +104,8 @@ def read_folder(folder: Path, root: Path) -> tuple[list[Found], list[Problem], l
         elif name in ("wav.scp", "text") and not (folder / name).exists() and not (name == "text" and timed):
             problems.append(Problem("missing-file", show_path(folder / name), "no such file; a Kaldi data folder needs it"))
     audio = _audio_paths(folder, root, files.get("wav.scp", {}), problems)
+    if paths is not None:
+        paths += audio.values()
     if timed and "wav.scp" in files:
         return _read_timed(folder, timed, files["wav.scp"], audio, problems, notes), problems, notes
     segments = _segments(folder, files, problems) if "segments" in files else None

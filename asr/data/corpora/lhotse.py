@@ -21,6 +21,7 @@ from asr.data.corpora.corpus import (
     share_out,
     share_out_train,
     some,
+    unnamed,
 )
 from asr.data.corpora.jsonlines import SUFFIXES, part_in_name, read_json_lines, seconds_of, text_of
 from asr.data.files import show_path
@@ -68,6 +69,7 @@ def prepare(root: Path, options: LhotseOptions) -> Prepared:
         silent += reader.silent
     kept, doubled = distinct(found)
     usable, unreadable, notes = measure(kept)
+    notes += unnamed(item.utterance.audio_filepath for item in found)
     problems += doubled + unreadable
     notes += [f"{silent:,} cuts or supervisions without text left out"] if silent else []
     if "train" in files and None not in files:

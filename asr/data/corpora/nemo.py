@@ -18,6 +18,7 @@ from asr.data.corpora.corpus import (
     share_out,
     share_out_train,
     some,
+    unnamed,
 )
 from asr.data.corpora.jsonlines import SUFFIXES, group_by_part, read_json_lines, seconds_of, text_of
 from asr.data.files import show_path
@@ -52,6 +53,7 @@ def prepare(root: Path, options: NemoOptions) -> Prepared:
         found += items
     kept, doubled = distinct(found)
     usable, unreadable, notes = measure(kept)
+    notes += unnamed(item.utterance.audio_filepath for item in found)
     problems += doubled + unreadable
     silent = [item.id for item in usable if not item.text]
     if silent:

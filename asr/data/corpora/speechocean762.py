@@ -4,12 +4,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asr.data.corpora.corpus import Found, Prepared, distinct, expect_folder, measure
+from asr.data.corpora.corpus import Found, Prepared, distinct, expect_folder, measure, unnamed
+from asr.data.corpora.counts import CountOptions, Size, check_counts, size_of
 from asr.data.corpora.kaldi import Entry, read_entries, read_folder
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
 from asr.text.phones import strip_arpabet
 
+#: As its page says: 5,000 utterances of 250 speakers, half of them to train on.
+PUBLISHED = {"train": Size(utterances=2500, speakers=125), "test": Size(utterances=2500, speakers=125)}
 EXTRA_FILES = {"age": "spk2age", "gender": "spk2gender"}
 SPLIT = (
     "by speaker, the speakers of train/ in sorted order: dev is every tenth, starting with the first; valid every tenth, "
@@ -34,9 +37,12 @@ def prepare(root: Path, options: SpeechoceanOptions) -> Prepared:
     phones = read_phones(root / "resource" / "text-phone", problems)
     found: list[Found] = []
     tested: set[str] = set()
+    paths: list[str] = []
     halves = ["train", "test"] if (root / "test").is_dir() else ["train"]
     for half in halves:
-        items, faults, remarks = read_folder(root / half, root)
+        items, faults, remarks = read_folder(root / half, root, paths)
+        size = {half: size_of([item.utterance.speaker for item in items])}
+        check_counts(root, size, {half: PUBLISHED[half]}, CountOptions(counts="any"), problems, notes)
         problems += faults
         notes += remarks
         found += _complete(root / half, items, phones, problems)
@@ -55,7 +61,10 @@ def prepare(root: Path, options: SpeechoceanOptions) -> Prepared:
     for utterance in usable:
         parts["test" if utterance.id in tested else part_of[str(utterance.speaker)]].append(utterance)
     return Prepared(
-        {part: items for part, items in parts.items() if items}, SPLIT, problems + doubled + unreadable, notes + warned
+        {part: items for part, items in parts.items() if items},
+        SPLIT,
+        problems + doubled + unreadable,
+        notes + warned + unnamed(paths),
     )
 
 

@@ -20,6 +20,7 @@ from asr.data.corpora.corpus import (
     share_out,
     share_out_train,
     some,
+    unnamed,
 )
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
@@ -73,6 +74,7 @@ def prepare(root: Path, options: TableOptions) -> Prepared:
     problems += more
     kept, doubled = distinct(found)
     usable, unreadable, notes = measure(kept)
+    notes += unnamed(item.utterance.audio_filepath for item in found)
     problems += doubled + unreadable
     silent = [item.id for item in usable if not item.text]
     if silent:

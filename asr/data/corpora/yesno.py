@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.data.corpora.corpus import Found, Prepared, check_fraction, expect_folder, measure, option
+from asr.data.corpora.counts import CountOptions, Size, check_counts, size_of
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
 from asr.data.split import split_utterances
@@ -12,6 +13,7 @@ from asr.errors import DataError
 
 #: ken and lo, written as English words.
 WORDS = {"1": "YES", "0": "NO"}
+PUBLISHED = {"the corpus": Size(utterances=60)}
 NAME = re.compile(r"[01](_[01])*")
 
 
@@ -45,5 +47,7 @@ def prepare(root: Path, options: YesnoOptions) -> Prepared:
     share = options.valid_fraction if len(even) > 1 else 0.0
     cut, how = split_utterances(even, {"valid": share}, seed=options.seed, by="utterance")
     split = f"files in sorted order counted from 0: even positions train, odd positions test; valid cut from train, {how}"
+    size = {"the corpus": size_of([None] * len(found))}
+    check_counts(root, size, PUBLISHED, CountOptions(counts="any"), problems, notes)
     notes.append("the words are Hebrew: YES stands for ken (1), NO for lo (0)")
     return Prepared({**cut, "test": odd}, split, problems + unreadable, notes)

@@ -143,4 +143,5 @@ def test_what_is_no_table_is_refused(root: Path):
 def test_empty_cells_of_text_are_kept_and_told(root: Path):
     prepared = prepare(table(root, ["clips/c 0.wav,", "clips/c 1.wav,b"]), options())
     assert [item.text for item in prepared.parts["train"]] == ["", "b"]
-    assert prepared.notes == ["empty transcripts: 1 (clips/c 0)"]
+    assert prepared.notes[0].startswith("8 recordings beside those that are named are not used: c 2.wav, c 3.wav")
+    assert prepared.notes[1:] == ["empty transcripts: 1 (clips/c 0)"]

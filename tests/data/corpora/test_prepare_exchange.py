@@ -72,7 +72,10 @@ def test_nemo_folders_and_files(tmp_path: Path):
     assert texts(one) == {"train": EXPECTED["train"]}
     (root / "train_manifest.json").unlink()
     shared = nemo.prepare(root, NemoOptions(valid_fraction=0))
-    assert shared.notes == ["the names speak of test, valid alone, so all of it is shared out"]
+    assert shared.notes == [
+        "2 recordings beside those that are named are not used: ann.wav, ben.wav",
+        "the names speak of test, valid alone, so all of it is shared out",
+    ]
 
 
 def test_nemo_reads_what_we_write(tmp_path: Path):

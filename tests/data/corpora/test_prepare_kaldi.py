@@ -69,7 +69,8 @@ def test_all_problems_are_listed_at_once(root: Path):
         ("missing-file", "wav.scp:6", "s2-5"),
         ("archive", "wav.scp:7", "s3-6"),
     }
-    assert len(prepared.notes) == 1
+    assert len(prepared.notes) == 2
+    assert prepared.notes[1].endswith("recordings beside those that are named are not used: s2-4.wav, s2-5.wav, s3-6.wav")
     assert prepared.notes[0].endswith("text:6: not in Kaldi's sorted order, which does not matter here")
     assert sorted(item.id for items in prepared.parts.values() for item in items) == ["s0-1", "s1-2", "s1-3", "s3-7", "s4-8"]
 
@@ -148,7 +149,10 @@ def test_sub_folders_are_the_parts(tmp_path: Path, record):
     prepared = prepare(tmp_path / "data", KaldiOptions())
     assert {part: len(items) for part, items in prepared.parts.items()} == {"train": 3, "valid": 1, "dev": 1, "test": 2}
     assert prepared.split.startswith("train, dev, test as the corpus has them; valid cut from train, split by speaker")
-    assert prepared.notes == ["folders not read, for they are not called train, valid, dev, test: train_clean"]
+    assert prepared.notes == [
+        "folders not read, for they are not called train, valid, dev, test: train_clean",
+        "1 recordings beside those that are named are not used: x-train_clean.wav",
+    ]
 
 
 def test_the_same_id_in_two_parts_is_a_problem(tmp_path: Path, record):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from asr.data.corpora import CORPORA
 from tests.data.corpora.miniature import write_an4, write_librispeech, write_tedlium, write_timit
 from tests.data.corpora.miniature_open import (
     write_audiofolder,
@@ -18,6 +19,14 @@ from tests.data.corpora.miniature_open import (
     write_speechcommands,
     write_stm,
     write_vctk,
+)
+from tests.data.corpora.miniature_own import (
+    write_csv,
+    write_folder,
+    write_fsdd,
+    write_kaldi,
+    write_speechocean762,
+    write_yesno,
 )
 
 #: On top of the experiment that asr-data names: a network and a training as small as they can be.
@@ -36,6 +45,7 @@ SEVEN = {
     "test-other": [367],
 }
 TALKS = {"train": ["AlGore_2006"], "dev": ["AlGore_2009"], "test": ["AimeeMullins_2009P"]}
+COLUMNS = ("--path-column", "file", "--text-column", "words", "--speaker-column", "who", "--split-column", "part")
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,17 @@ TRIPS = {
     "lhotse, cuts": Trip("lhotse", write_lhotse, "test", ("unit=word",), 2, ()),
     "lhotse, pairs": Trip("lhotse", lambda root: write_lhotse(root, cuts=False), "test", ("unit=char",), 10, ()),
     "kaldi, STM": Trip("kaldi", write_stm, "test", ("unit=word",), 2, ()),
+    "kaldi, segments": Trip("kaldi", write_kaldi, "test", ("unit=char",), 20, ()),
+    "yesno": Trip("yesno", write_yesno, "test", ("unit=word",), 32, ()),
+    "fsdd": Trip("fsdd", write_fsdd, "test", ("unit=word",), 20, ()),
+    "speechocean762": Trip("speechocean762", write_speechocean762, "test", ("unit=phone",), 10, ()),
+    "folder": Trip("folder", write_folder, "test", ("unit=word",), 2, ()),
+    "csv": Trip("csv", write_csv, "test", ("unit=word",), 2, COLUMNS),
 }
+
+
+def test_no_corpus_is_forgotten():
+    assert {trip.corpus for trip in TRIPS.values()} == {name for name, corpus in CORPORA.items() if not corpus.generated}
 
 
 @pytest.mark.parametrize("trip", TRIPS.values(), ids=TRIPS)
@@ -93,8 +113,9 @@ def test_from_the_corpus_to_the_error_rate(trip: Trip, tmp_path: Path, capsys):
         return printed.out
 
     trip.write(tmp_path / "corpus")
+    root = tmp_path / "corpus" / ("table.csv" if trip.corpus == "csv" else "")
     data, model, hyp = tmp_path / "data", tmp_path / "run", tmp_path / "hyp.jsonl"
-    told = run("data", "prepare", trip.corpus, "--root", tmp_path / "corpus", "--out", data, *trip.words)
+    told = run("data", "prepare", trip.corpus, "--root", root, "--out", data, *trip.words)
     experiment = told.splitlines()[-1].split()[2]
     assert experiment.startswith("experiment=")
     run("train", experiment, f"data.dir={data}", f"run_dir={model}", *TINY)
