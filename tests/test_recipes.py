@@ -239,6 +239,30 @@ def test_timit_as_graves_mohamed_and_hinton_trained_it(dry, tmp_path: Path):
         assert sentence in done.stderr
 
 
+def test_timit_graves2013_is_the_network_of_the_paper():
+    """Weights by hand for layers of 250 cells in both directions, 123 features, 61 phones and the blank; its table has millions."""
+    from asr.cli.arguments import Arguments
+    from asr.config import compose_config
+    from asr.models.model import ModelOptions, SpeechModel
+    from asr.training.options import TrainConfig
+
+    for layers, millions in ((1, 0.8), (3, 3.8), (5, 6.8)):
+        words = ["experiment=timit_graves2013", f"encoder.layers={layers}"]
+        config = compose_config("train", Arguments(overrides=words), TrainConfig)
+        options = ModelOptions(features=config.features, normalize=config.normalize, encoder=config.encoder)
+        model = SpeechModel(options, vocabulary=62, initialize=False)
+        sizes = [123, *[500] * (layers - 1)]
+        cells = sum(2 * 250 * (4 * (size + 250 + 1) + 3) for size in sizes)
+        assert model.parameter_count() == cells + 501 * 62
+        assert round(model.parameter_count() / 1e6, 1) == millions
+    assert (config.tokens.unit, config.tokens.phone_set) == ("phones", "timit61")
+    assert (config.normalize.mean, config.normalize.variance, config.encoder.initialization) == ("global", "global", "uniform")
+    assert (config.optim.optimizer, config.optim.learning_rate, config.optim.momentum) == ("sgd", 1e-4, 0.9)
+    assert (config.optim.schedule, config.optim.warmup_steps, config.optim.clip) == ("constant", 0, 0)
+    assert (config.batches.utterances, config.training.weight_noise, config.training.average) == (1, 0, "none")
+    assert not config.augment.speed or set(config.augment.speed) == {1.0}
+
+
 def test_timit_with_a_trigram_of_phones(dry, tmp_path: Path):
     done, calls = dry("timit", "--out", tmp_path / "out", "--stage", 3, "--ngram")
     assert (done.returncode, done.stderr) == (0, "")

@@ -18,13 +18,20 @@ BLANK = 0
 
 
 class CtcHead(nn.Module):
-    """Hidden frames (B, T', E) -> log-probabilities (B, T', V), computed in float32 whatever the encoder ran in."""
+    """Hidden frames (B, T', E) -> log-probabilities (B, T', V), computed in float32 whatever the encoder ran in.
 
-    def __init__(self, input_size: int, vocabulary: int):
+    The start values are Glorot's with biases of zero, or all within +-0.1 (`uniform`), as `encoder.initialization` says.
+    """
+
+    def __init__(self, input_size: int, vocabulary: int, *, uniform: bool = False):
         super().__init__()
         self.linear = nn.Linear(input_size, vocabulary)
-        nn.init.xavier_uniform_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        if uniform:
+            nn.init.uniform_(self.linear.weight, -0.1, 0.1)
+            nn.init.uniform_(self.linear.bias, -0.1, 0.1)
+        else:
+            nn.init.xavier_uniform_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):

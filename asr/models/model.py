@@ -58,7 +58,8 @@ class SpeechModel(nn.Module):
             if seed is not None:
                 torch.manual_seed(seed)
             self.encoder = Encoder(options.encoder, self.features.output_size, initialize=initialize)
-            self.head = CtcHead(self.encoder.output_size, vocabulary)
+            uniform = options.encoder.initialization == "uniform"
+            self.head = CtcHead(self.encoder.output_size, vocabulary, uniform=uniform)
 
     def forward(
         self,

@@ -113,6 +113,16 @@ def test_masks_and_speaker_statistics_are_applied():
     assert not torch.allclose(masked, plain)
 
 
+def test_uniform_start_values_are_those_of_the_whole_network():
+    """As Graves, Mohamed and Hinton (2013) draw them: every weight within 0.1 of zero, the output layer's and the biases too."""
+    model = build(initialization="uniform", forget_bias=0.0, frontend="stack", subsampling=1, layer_norm=False)
+    weights = torch.cat([weight.flatten() for weight in model.parameters()])
+    assert weights.abs().max() <= 0.1
+    assert weights.abs().max() > 0.0999
+    assert model.head.linear.bias.abs().max() > 0
+    assert build().head.linear.bias.abs().max() == 0
+
+
 def test_parameter_count_by_hand():
     model = build(layers=1, width=5, layer_norm=False, bidirectional=False)
     conv = (2 * 9 + 2) + (2 * 2 * 9 + 2)
