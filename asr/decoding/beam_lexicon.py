@@ -185,29 +185,46 @@ def flow(time, total, path, before, past, tree_node, above, token, ended, shared
 
 
 @compiled
-def mark_sources(size, kept, frame, beam, lasts, words, store, marked):
-    """marked (size * kept,): which tokens take which living prefixes to living ones, so that they are followed however weak."""
+def merge(time, size, kept, frame, beam, lasts, words, store, taken, followed, draft):
+    """Living prefixes take what flows in from living ones of the same history; all else that flows in is marked.
+
+    Both marks are (size * kept,), by the prefix that is left and the token that leaves it: `taken` is done with, `followed`
+    begins another word and ends in a living prefix, so that it counts however weak it is.
+    """
     nodes, table, position, first = store.nodes, store.table, frame.position, len(words.tree.token)
     for place in range(size):
         node = beam.paths[place, NODE]
-        token = lasts[place]
+        token, past, at, source = lasts[place], nodes[node, FIRST], nodes[node, SECOND], nodes[node, ABOVE]
         if token <= 0 or position[token] < 0:
             continue
-        column, past, above = position[token], nodes[node, FIRST], nodes[node, ABOVE]
-        if above >= 0:
-            if nodes[above, PLACE] >= 0:
-                marked[nodes[above, PLACE] * kept + column] = True
-            continue
-        source = table[place_in(table, nodes, past, ROOT)]
+        column, begun = position[token], source < 0
+        if begun and at != 0:
+            source = table[place_in(table, nodes, past, ROOT)]
         if source >= 0 and nodes[source, PLACE] >= 0:
-            marked[nodes[source, PLACE] * kept + column] = True
+            origin = nodes[source, PLACE]
+            taken[origin * kept + column] = True
+            total, path, before = leave(beam, origin, token, lasts[origin])
+            draft.sums[place, TOKENS] += total * frame.odds[column]
+            if path * frame.odds[column] > draft.sums[place, BEST_TOKEN]:
+                draft.sums[place, BEST_TOKEN] = path * frame.odds[column]
+                draft.paths[place, TOKEN_RECORD] = write_record(store, before, time, token, NONE)
         before, word = nodes[past, FIRST], nodes[past, SECOND] - first
-        if before < 0:
+        if not begun or before < 0:
             continue
         for entry in range(words.end_begin[word], words.end_begin[word + 1]):
             source = table[place_in(table, nodes, before, words.end_node[entry])]
             if source >= 0 and nodes[source, PLACE] >= 0:
-                marked[nodes[source, PLACE] * kept + column] = True
+                followed[nodes[source, PLACE] * kept + column] = True
+
+
+@compiled
+def rank(size, beam, store, draft, tally):
+    """Rank those that stay."""
+    for place in range(size):
+        lent = store.factors[beam.paths[place, NODE], LENT]
+        draft.ranks[place] = (draft.sums[place, BLANKS] + draft.sums[place, TOKENS]) * lent
+        tally.best[0] = max(tally.best[0], draft.ranks[place])
+        heap_up(tally, draft.ranks[place])
 
 
 @compiled
@@ -229,53 +246,79 @@ def has_rival(words, store, before, word, own):
 
 
 @compiled
-def go_deeper(time, place, kept, frame, last, marked, spark, beam, store, words, draft, tally):
-    """Extend a prefix by what may follow in the tree. spark: the most that hot words can multiply a rank by."""
-    nodes = store.nodes
-    node = beam.paths[place, NODE]
-    past, at = nodes[node, FIRST], nodes[node, SECOND]
-    most, above, shared = spark * store.factors[node, LENT], node, False
-    if at == 0:
-        most, above = most * words.highest, NONE
-        if words.separator >= 0 and not words.required and nodes[past, FIRST] >= 0:
-            shared = has_rival(words, store, nodes[past, FIRST], np.int32(nodes[past, SECOND] - len(words.tree.token)), ROOT)
-    for index in range(kept):
-        token = frame.tokens[index]
-        total, path, before = leave(beam, place, token, last)
-        total, path = total * frame.odds[index], path * frame.odds[index]
-        if not (shared or marked[place * kept + index]) and total * most < floor_of(tally):
-            continue
-        child = child_of(words.tree, at, token)
-        if child >= 0:
-            flow(time, total, path, before, past, child, above, token, NONE, shared, words, store, draft, tally)
+def go_deeper(time, size, kept, frame, lasts, taken, beam, store, words, draft, tally):
+    """Extend each prefix by what may follow in the tree and is not in the beam."""
+    nodes, tree, sums, position = store.nodes, words.tree, beam.sums, frame.position
+    for place in range(size):
+        node, last = beam.paths[place, NODE], lasts[place]
+        past, at = nodes[node, FIRST], nodes[node, SECOND]
+        lent, above, most, shared = store.factors[past, LENT], node, words.lookahead[at], False
+        if at == 0:
+            above, most = NONE, words.highest
+            if words.separator >= 0 and not words.required and nodes[past, FIRST] >= 0:
+                shared = has_rival(words, store, nodes[past, FIRST], np.int32(nodes[past, SECOND] - len(tree.token)), ROOT)
+        whole = sums[place, BLANKS] + sums[place, TOKENS]
+        first, children = tree.child_begin[at], tree.child_begin[at + 1] - tree.child_begin[at]
+        by_token = kept < children  # the shorter list is gone through; tokens stand in the order of their odds
+        for each in range(kept if by_token else children):
+            index = each if by_token else position[tree.token[first + each]]
+            if index < 0 or taken[place * kept + index]:
+                continue
+            if by_token and not shared and whole * frame.odds[index] * lent * most < floor_of(tally):
+                break
+            token = frame.tokens[index]
+            child = child_of(tree, at, token) if by_token else first + each
+            if child < 0:
+                continue
+            total = (sums[place, BLANKS] if token == last else whole) * frame.odds[index]
+            if shared or total * lent * words.lookahead[child] >= floor_of(tally):
+                _, path, before = leave(beam, place, token, last)
+                path *= frame.odds[index]
+                flow(time, total, path, before, past, np.int32(child), above, token, NONE, shared, words, store, draft, tally)
 
 
 @compiled
-def go_onward(time, place, kept, frame, last, marked, spark, beam, store, words, fusion, hot, draft, tally):
-    """Complete the words that end where a prefix stands, and begin the next one, or the separator between them."""
-    tree = words.tree
-    node = beam.paths[place, NODE]
-    past, at = store.nodes[node, FIRST], store.nodes[node, SECOND]
-    most = np.exp(fusion.bonus) * spark
-    for entry in range(tree.word_begin[at], tree.word_begin[at + 1]):
-        word = tree.word[entry]
-        shared = has_rival(words, store, past, word, at)
-        for index in range(kept):
-            token = frame.tokens[index]
-            if token != words.separator and words.required:
-                continue
-            total, path, before = leave(beam, place, token, last)
-            total, path = total * frame.odds[index], path * frame.odds[index]
-            followed = shared or marked[place * kept + index]
-            if not followed and total * most * max(1.0, words.highest) < floor_of(tally):
-                continue
-            following = ROOT if token == words.separator else child_of(tree, ROOT, token)
-            if following < 0 or (not followed and total * most * words.lookahead[following] < floor_of(tally)):
-                continue
-            longer = history(words, fusion, hot, store, past, word)
-            factor = store.factors[longer, STEP] * np.exp(tree.logp[entry])
-            total, path = total * factor, path * factor
-            flow(time, total, path, before, longer, following, NONE, token, word, shared, words, store, draft, tally)
+def go_onward(time, size, kept, frame, lasts, followed, spark, beam, store, words, fusion, hot, draft, tally):
+    """Complete the words that end where a prefix stands, and begin the next one, or the separator between them.
+
+    spark: the most that hot words can multiply a rank by.
+    """
+    tree, most = words.tree, np.exp(fusion.bonus) * spark
+    low, high = 0, kept
+    if words.required:
+        low, high = frame.position[words.separator], frame.position[words.separator] + 1
+    for place in range(size if high > 0 else 0):
+        node, last = beam.paths[place, NODE], lasts[place]
+        past, at = store.nodes[node, FIRST], store.nodes[node, SECOND]
+        for entry in range(tree.word_begin[at], tree.word_begin[at + 1]):
+            word = tree.word[entry]
+            shared = has_rival(words, store, past, word, at)
+            for index in range(low, high):
+                token = frame.tokens[index]
+                total, path, before = leave(beam, place, token, last)
+                total, path = total * frame.odds[index], path * frame.odds[index]
+                certain = shared or followed[place * kept + index]
+                if not certain and total * most * max(1.0, words.highest) < floor_of(tally):
+                    continue
+                following = ROOT if token == words.separator else child_of(tree, ROOT, token)
+                if following < 0 or (not certain and total * most * words.lookahead[following] < floor_of(tally)):
+                    continue
+                longer = history(words, fusion, hot, store, past, word)
+                factor = store.factors[longer, STEP] * np.exp(tree.logp[entry])
+                total, path = total * factor, path * factor
+                flow(time, total, path, before, longer, following, NONE, token, word, shared, words, store, draft, tally)
+
+
+@compiled
+def reach(size, kept, beam, lasts, store, words):
+    """Fill in lasts (size,), the last tokens of the prefixes; at most how many prefixes can be proposed."""
+    tree, count = words.tree, 0
+    for place in range(size):
+        at = store.nodes[beam.paths[place, NODE], SECOND]
+        lasts[place] = tree.token[at] if at else max(0, words.separator)
+        count += min(kept, tree.child_begin[at + 1] - tree.child_begin[at])
+        count += (tree.word_begin[at + 1] - tree.word_begin[at]) * (1 if words.required else kept)
+    return count
 
 
 @compiled
@@ -346,7 +389,8 @@ def search_words(log_probs, limits, fusion, words, hot):
     symbols = log_probs.shape[1]
     store, beam, draft = new_store(), new_beam(ROOM), new_beam(ROOM)
     frame = Frame(np.empty(symbols, np.int32), np.empty(symbols), np.full(symbols, -1, np.int32), np.full(symbols, -1.0))
-    scratch, chosen, lasts, marked = np.empty(ROOM), np.empty(ROOM, np.int64), np.empty(ROOM, np.int32), np.empty(ROOM, np.bool_)
+    scratch, chosen, lasts = np.empty(ROOM), np.empty(ROOM, np.int64), np.empty(ROOM, np.int32)
+    taken, followed = np.empty(ROOM, np.bool_), np.empty(ROOM, np.bool_)
     tally = Tally(np.zeros(2, np.int64), np.zeros(1), np.empty(ROOM + limits.beam), limits.beam, np.exp(-limits.score_gap))
     begin(words, fusion, hot, store, beam)
     spark = np.exp(hot.bonus.max() + hot.credit.max() + words.hottest)
@@ -356,28 +400,20 @@ def search_words(log_probs, limits, fusion, words, hot):
         kept = keep_tokens(row, limits.token_gap, frame)
         if kept < 0:
             return time, np.empty(0), np.empty(0, np.int32), np.empty(0, np.int32), store.records[:0]
-        rows = size * (1 + kept * (1 + words.most))
+        fresh = reach(size, kept, beam, lasts, store, words)
+        rows = size + fresh
         if rows > len(chosen):
             draft, scratch, chosen = new_beam(2 * rows), np.empty(2 * rows), np.empty(2 * rows, np.int64)
-            marked = np.empty(2 * rows, np.bool_)
-        store = with_room(store, 2 * rows, 2 * rows)
-        for place in range(size):
-            at = store.nodes[beam.paths[place, NODE], SECOND]
-            lasts[place] = words.tree.token[at] if at else max(0, words.separator)
+        if size * kept > len(taken):
+            taken, followed = np.empty(2 * size * kept, np.bool_), np.empty(2 * size * kept, np.bool_)
+        store = with_room(store, 2 * fresh, 2 * rows)
         stay_all(row, size, beam, lasts, words.separator, frame, draft)
+        taken[: size * kept], followed[: size * kept] = False, False
+        merge(time, size, kept, frame, beam, lasts, words, store, taken, followed, draft)
         tally.numbers[DRAFTED], tally.numbers[HEAPED], tally.best[0] = size, 0, 0.0
-        for place in range(size):
-            lent = store.factors[beam.paths[place, NODE], LENT]
-            draft.ranks[place] = (draft.sums[place, BLANKS] + draft.sums[place, TOKENS]) * lent
-            tally.best[0] = max(tally.best[0], draft.ranks[place])
-            heap_up(tally, draft.ranks[place])
-        marked[: size * kept] = False
-        mark_sources(size, kept, frame, beam, lasts, words, store, marked)
-        for place in range(size):
-            last = lasts[place]
-            go_deeper(time, place, kept, frame, last, marked, spark, beam, store, words, draft, tally)
-            if store.nodes[beam.paths[place, NODE], SECOND]:
-                go_onward(time, place, kept, frame, last, marked, spark, beam, store, words, fusion, hot, draft, tally)
+        rank(size, beam, store, draft, tally)
+        go_deeper(time, size, kept, frame, lasts, taken, beam, store, words, draft, tally)
+        go_onward(time, size, kept, frame, lasts, followed, spark, beam, store, words, fusion, hot, draft, tally)
         count, best = tally.numbers[DRAFTED], tally.best[0]
         forget_tokens(frame, kept)
         for index in range(size, count):
