@@ -240,7 +240,7 @@ def test_timit_as_graves_mohamed_and_hinton_trained_it(dry, tmp_path: Path):
 
 
 def test_timit_graves2013_is_the_network_of_the_paper():
-    """Weights by hand for layers of 250 cells in both directions, 123 features, 61 phones and the blank; its table has millions."""
+    """Weights by hand: layers of 250 cells in both directions, 123 features, 61 phones and the blank; the paper has millions."""
     from asr.cli.arguments import Arguments
     from asr.config import compose_config
     from asr.models.model import ModelOptions, SpeechModel
