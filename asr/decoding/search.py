@@ -57,6 +57,8 @@ class Search:
         self.confidence_scale = confidence_scale or (tuned.confidence_scale if tuned else 1.0)
         self.is_phones = tokenizer.options.unit == "phones"
         self._space = tokenizer.symbols.index(" ") if " " in tokenizer.symbols else None
+        spaceless = tokenizer.options.unit == "characters" and self._space is None and self.sources.lexicon is None
+        self._between = "" if spaceless else " "
         self._decoder = None if self.weights.decoder == "greedy" else self._build(self.weights)
 
     def __call__(self, log_probs: np.ndarray, *, frame_shift_s: float, first_frame_s: float) -> list[Hypothesis]:
@@ -145,7 +147,8 @@ class Search:
             times += one.times
             words += one.words
             spans += one.spans
-        return Hypothesis(" ".join(one.text for one in spoken), tuple(tokens), score, tuple(times), tuple(words), tuple(spans))
+        text = self._between.join(one.text for one in spoken)
+        return Hypothesis(text, tuple(tokens), score, tuple(times), tuple(words), tuple(spans))
 
 
 def choose_weights(options: DecodeOptions, tuned: Tuned | None) -> Weights:
