@@ -7,7 +7,7 @@ import hashlib
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from asr.data.manifest import Utterance
 from asr.errors import DataError
@@ -33,18 +33,19 @@ def find_copies(parts: Mapping[str, Sequence[Utterance]]) -> dict[str, list[Copy
     that cannot be read is no copy.
     """
     stretches: dict[tuple[str, float], _Place] = {}
-    said: dict[tuple[str | None, str | None, float], list[_Place]] = defaultdict(list)
-    samples: dict[tuple[str, float], bytes] = {}
+    said: dict[tuple[str | None, str | None, float], _Alike] = defaultdict(_Alike)
     found: dict[str, list[Copy]] = {}
     for part, utterances in parts.items():
         found[part] = []
         for one in utterances:
-            match = stretches.get((one.audio_filepath, one.offset)) or _same_samples(one, said.get(_words(one), ()), samples)
+            match = stretches.get((one.audio_filepath, one.offset))
+            if match is None and _words(one) in said:
+                match = said[_words(one)].find(one)
             if match is not None and match[1].id != one.id:
                 found[part].append(Copy(one.id, match[0], match[1].id))
         for one in utterances:
             stretches.setdefault((one.audio_filepath, one.offset), (part, one))
-            said[_words(one)].append((part, one))
+            said[_words(one)].waiting.append((part, one))
     return found
 
 
@@ -65,26 +66,31 @@ def _words(one: Utterance) -> tuple[str | None, str | None, float]:
     return one.text, one.phones, round(one.duration, 3)
 
 
-def _same_samples(one: Utterance, candidates: Sequence[_Place], known: dict[tuple[str, float], bytes]) -> _Place | None:
-    for place in candidates:
-        digest = _digest(one, known)
-        if digest and digest == _digest(place[1], known):
-            return place
-    return None
+@dataclass
+class _Alike:
+    """Utterances of the same words and length; those whose samples were looked at, by their digest, and those that wait."""
+
+    seen: dict[bytes, _Place] = field(default_factory=dict)
+    waiting: list[_Place] = field(default_factory=list)
+
+    def find(self, one: Utterance) -> _Place | None:
+        """The first with the same samples."""
+        for place in self.waiting:
+            self.seen.setdefault(_digest(place[1]), place)
+        self.waiting.clear()
+        digest = _digest(one)
+        return self.seen.get(digest) if digest else None
 
 
-def _digest(one: Utterance, known: dict[tuple[str, float], bytes]) -> bytes:
+def _digest(one: Utterance) -> bytes:
     """Of the samples at the recording's own rate; empty where it cannot be read."""
     from asr.data.audio import AudioWarning, inspect_audio, read_audio
 
-    key = one.audio_filepath, one.offset
-    if key not in known:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", AudioWarning)
-                rate = inspect_audio(one.audio_filepath).sample_rate
-                samples = read_audio(one.audio_filepath, sample_rate=rate, offset=one.offset, duration=one.duration or None)
-            known[key] = hashlib.sha256(samples.tobytes()).digest()
-        except DataError:
-            known[key] = b""
-    return known[key]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AudioWarning)
+            rate = inspect_audio(one.audio_filepath).sample_rate
+            samples = read_audio(one.audio_filepath, sample_rate=rate, offset=one.offset, duration=one.duration or None)
+        return hashlib.sha256(samples.tobytes()).digest()
+    except DataError:
+        return b""
