@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from asr.batches.order import BatchOptions, cut_batches
 from asr.data.audio import read_audio
 from asr.data.manifest import Utterance
+from asr.errors import DataError
 from asr.features.augment import AugmentOptions, change_level, change_speed, speed_factor, utterance_seed
 
 
@@ -75,7 +77,11 @@ class AudioStore:
 
 
 class BatchLoader:
-    """Makes `Batch`es of given index lists; numbers depend on (seed, epoch, utterance id) only, not on threads or order."""
+    """Makes `Batch`es of given index lists; numbers depend on (seed, epoch, utterance id) only, not on threads or order.
+
+    faults: where given, a recording that cannot be read is left out of its batch and its fault is kept there, by utterance id;
+    otherwise it ends the loading. title: name of a progress bar over the batches; empty draws none.
+    """
 
     def __init__(
         self,
@@ -87,6 +93,8 @@ class BatchLoader:
         seed: int = 0,
         statistics: Callable[[str | None], np.ndarray | None] | None = None,
         workers: int = 1,
+        faults: dict[str, DataError] | None = None,
+        title: str = "",
     ):
         self.utterances = utterances
         self.targets = targets
@@ -95,13 +103,23 @@ class BatchLoader:
         self.seed = seed
         self.statistics = statistics
         self.workers = workers
+        self.faults = faults
+        self.title = title
 
-    def _waveform(self, index: int, epoch: int) -> np.ndarray:
+    def _waveform(self, index: int, epoch: int) -> np.ndarray | None:
+        """Samples (N,) as they are heard in this epoch; None for a recording that `faults` has taken note of."""
         utterance = self.utterances[index]
+        try:
+            samples = self.store.waveform(utterance)
+        except DataError as fault:
+            if self.faults is None:
+                raise DataError(f'utterance "{utterance.id}": {fault}') from fault
+            self.faults[utterance.id] = fault
+            return None
         if self.augment is None:
-            return self.store.waveform(utterance)
+            return samples
         seed = utterance_seed(self.seed, epoch, utterance.id)
-        samples = change_speed(self.store.waveform(utterance), speed_factor(self.augment, seed))
+        samples = change_speed(samples, speed_factor(self.augment, seed))
         return change_level(samples, sample_rate=self.store.sample_rate, options=self.augment.at_epoch(epoch), seed=seed)
 
     def _collate(self, batch: list[int], waveforms: list[np.ndarray], epoch: int) -> Batch:
@@ -131,7 +149,10 @@ class BatchLoader:
         )
 
     def batches(self, order: Sequence[list[int]], *, epoch: int = 0, ahead: int = 4) -> Iterator[Batch]:
-        """Yield the batches of `order`; up to `ahead` of them are prepared in the background. A reader's fault is raised here."""
+        """Yield the batches of `order`; up to `ahead` of them are prepared in the background. A reader's fault is raised here.
+
+        A batch of which no recording could be read is left out, where `faults` takes note of them.
+        """
         ready: queue.Queue = queue.Queue(maxsize=ahead)
         stop = threading.Event()
 
@@ -148,21 +169,27 @@ class BatchLoader:
                     for batch in order:
                         if stop.is_set():
                             return
-                        put(self._collate(batch, list(pool.map(lambda index: self._waveform(index, epoch), batch)), epoch))
+                        heard = zip(batch, pool.map(lambda index: self._waveform(index, epoch), batch))
+                        kept = {index: waveform for index, waveform in heard if waveform is not None}
+                        if kept:
+                            put(self._collate(list(kept), list(kept.values()), epoch))
                 put(None)
             except BaseException as fault:  # handed to the consumer, which raises it
                 put(fault)
 
         thread = threading.Thread(target=produce, name="batches", daemon=True)
         thread.start()
+        bar = tqdm(desc=self.title, total=len(order), unit="batch", leave=False, disable=None if self.title else True)
         try:
             while (item := ready.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
+                bar.update()
                 yield item
         finally:
             stop.set()
             thread.join()
+            bar.close()
 
 
 def evaluation_order(durations: Sequence[float], options: BatchOptions) -> list[list[int]]:

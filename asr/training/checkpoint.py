@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from asr import __version__
 from asr.data.files import flush_to_disk, write_flushed, write_reason
 from asr.errors import ModelError, ResourceError, UsageError
 
@@ -158,7 +159,8 @@ def load_newest(run_dir: Path, tell: Any = print) -> tuple[dict[str, Any], dict[
             continue
         if state.get("format") != FORMAT:
             raise ModelError(
-                f"{path} has checkpoint format {state.get('format')}, this version reads {FORMAT}: use the version that wrote it"
+                f"{path} has checkpoint format {state.get('format')}, this version, {__version__}, reads {FORMAT}: "
+                f"use the version that wrote it, {state.get('asr')}"
             )
         return state, tensors
     if damaged or aside:
@@ -188,20 +190,3 @@ def _set_aside(path: Path) -> None:
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target, ignore_errors=True)
     os.replace(path, target)
-
-
-def differing_keys(stored: dict[str, Any], current: dict[str, Any], free: frozenset[str]) -> list[str]:
-    """Lines `key: stored -> current` for each option that differs, the keys in `free` left out."""
-
-    def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for key, value in tree.items():
-            if isinstance(value, dict) and value:
-                out.update(flat(value, f"{prefix}{key}."))
-            else:
-                out[prefix + key] = value
-        return out
-
-    before, now = flat(stored), flat(current)
-    keys = [key for key in sorted(before.keys() | now.keys()) if key not in free]
-    return [f"{key}: {before.get(key)!r} -> {now.get(key)!r}" for key in keys if before.get(key) != now.get(key)]

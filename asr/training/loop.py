@@ -1,34 +1,36 @@
 """The training loop: one epoch after another until the schedule, patience or a signal ends it; resumable at every checkpoint."""
 
+import errno
 import math
 import time
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from asr.batches.dataset import AudioStore, Batch, BatchLoader, evaluation_order
+from asr import __version__
+from asr.batches.dataset import Batch, evaluation_order
 from asr.batches.order import batch_order
 from asr.data.audio import AudioWarning
-from asr.data.files import remove_leftovers
-from asr.data.manifest import manifest_sha256
+from asr.data.files import remove_leftovers, show_path, write_reason
 from asr.errors import ModelError, ResourceError, UsageError
 from asr.features.augment import utterance_seed
 from asr.models.device import autocast_for, choose_device, choose_precision, low_precision_pays
-from asr.models.model import SpeechModel
 from asr.models.package import load_model, save_model
 from asr.training import metrics
-from asr.training.checkpoint import differing_keys, flatten_optimizer, load_newest, locked, restore_optimizer, save_checkpoint
+from asr.training.checkpoint import flatten_optimizer, load_newest, locked, restore_optimizer, save_checkpoint
 from asr.training.diagnosis import diagnose
+from asr.training.memory import FreePages
 from asr.training.noise import WeightNoise
 from asr.training.objective import Objective
 from asr.training.optim import LastAverage, NoAverage, RunningAverage, WeightAverage, build_optimizer, learning_rate
-from asr.training.options import FREE_ON_RESUME, TrainConfig
-from asr.training.preparation import check_data, fit_normalizer, manifest_path, speaker_statistics, usable_parts
-from asr.training.progress import end_text, epoch_line, epoch_text
+from asr.training.options import TrainConfig
+from asr.training.preparation import check_data, manifest_path, refuse_parts
+from asr.training.progress import BAR, end_text, epoch_line, epoch_text, next_text
+from asr.training.reading import read_recordings
+from asr.training.resume import identity, other_place, refuse_other_data, refuse_other_run
 from asr.training.terminal import StopAsked, say
 from asr.training.validate import Validation, validate, weights_swapped
 from asr.training.warmstart import copy_matching
@@ -42,6 +44,7 @@ class Training:
         self.run_dir = Path(config.run_dir)
         self.device = choose_device(config.device)
         self.precision = choose_precision(config.training.precision, self.device)
+        self.precision_name = str(self.precision).removeprefix("torch.")
         self.autocast = autocast_for(self.device, self.precision)
         self.step = self.epoch = self.batch_index = 0
         self.best: dict[str, Any] | None = None
@@ -49,33 +52,36 @@ class Training:
         self.bad_steps: list[str] = []
         self.bad_in_a_row = 0
         self.seconds_before = 0.0
+        self.free_pages = FreePages()
 
     # --- data and model
 
-    def prepare(self) -> None:
+    def prepare(self, *, resuming: bool = False) -> None:
+        """Check and read the data, build the model; `resuming`: a checkpoint will replace its weights."""
         config = self.config
-        start = load_model(config.init) if config.init else None
-        self.tokenizer, model, reports = check_data(config, self.run_dir / "data_report.json")
-        parts = usable_parts(reports, config, self.tokenizer)
+        start = load_model(config.init) if config.init and not resuming else None
+        report_path = self.run_dir / "data_report.json"
+        self.tokenizer, model, reports = check_data(config, report_path)
+        refuse_parts(reports, config)
         for report in reports.values():
             if report.problems or report.warnings:
                 say(report.table())
-        self.train_part, self.valid_part = parts["train"], parts["valid"]
-        hours = {part: sum(parts[part].durations) / 3600 for part in parts}
+        say("reading the audio and fitting the feature statistics")
+        self.data = read_recordings(config, model, self.tokenizer, reports, report_path=report_path, say=say)
+        train_part, valid_part = self.data.train_part, self.data.valid_part
+        self.train_hours, valid_hours = (sum(part.durations) / 3600 for part in (train_part, valid_part))
+        self.valid_order = evaluation_order(valid_part.durations, config.batches)
         say(
-            f"data: {len(self.train_part.utterances)} utterances ({hours['train']:.2f} h) to train, "
-            f"{len(self.valid_part.utterances)} ({hours['valid']:.2f} h) to validate, {len(self.tokenizer)} symbols with blank"
+            f"data: {len(train_part.utterances)} utterances ({self.train_hours:.2f} h) to train, "
+            f"{len(valid_part.utterances)} ({valid_hours:.2f} h) to validate, {len(self.tokenizer)} symbols with blank"
         )
-        self.model = model
+        parts = {"train": train_part, "valid": valid_part}
+        self.identity = identity(config, parts, list(self.tokenizer.symbols), (self.device.type, self.precision_name))
         self.unit = "phone" if self.tokenizer.options.unit == "phones" else "character"
-        self.make_loaders(model)
         if start is not None:
             say(copy_matching(start.model, model, self.tokenizer, start.tokenizer))
-        self.model.to(self.device)
-        name = (
-            torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-        )
-        say(f"model: {model.parameter_count() / 1e6:.2f} M weights on {name}, {str(self.precision).removeprefix('torch.')}")
+        self.model = model.to(self.device)
+        say(f"model: {model.parameter_count() / 1e6:.2f} M weights on {self.place()}")
         if self.precision == torch.bfloat16 and not low_precision_pays(self.device.type):
             say("bfloat16 is slower than float32 on this processor: the encoder computes in float32")
         self.optimizer = build_optimizer(self.model, config.optim)
@@ -87,31 +93,16 @@ class Training:
             "none": lambda: NoAverage(self.model),
         }[config.training.average]()
 
-    def make_loaders(self, model: SpeechModel) -> None:
-        config = self.config
-        store = AudioStore(
-            sample_rate=config.features.sample_rate,
-            channels=config.data.channels,
-            resample=config.data.resample,
-            cache_mb=config.batches.cache_mb,
-        )
-        common: dict[str, Any] = {"store": store, "seed": config.seed, "workers": config.batches.workers}
-        self.train_loader = BatchLoader(self.train_part.utterances, self.train_part.targets, augment=config.augment, **common)
-        self.valid_loader = BatchLoader(self.valid_part.utterances, self.valid_part.targets, **common)
-        self.valid_order = evaluation_order(self.valid_part.durations, config.batches)
-        say("reading the audio and fitting the feature statistics")
-        if config.normalize.needs_speakers:
-            for part, loader in ((self.train_part, self.train_loader), (self.valid_part, self.valid_loader)):
-                plain = BatchLoader(part.utterances, part.targets, **common)
-                table = speaker_statistics(model, part, plain, config)
-                loader.statistics = table.get
-        plain = BatchLoader(
-            self.train_part.utterances, self.train_part.targets, statistics=self.train_loader.statistics, **common
-        )
-        fit_normalizer(model, self.train_part, plain, config)
+    def place(self) -> str:
+        """Device and precision, in words."""
+        threads = torch.get_num_threads()
+        name = f"cpu, {threads} thread{'s' * (threads > 1)}"
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        return f"{name}, {self.precision_name}"
 
     def order(self, epoch: int) -> list[list[int]]:
-        return batch_order(self.train_part.durations, options=self.config.batches, seed=self.config.seed, epoch=epoch)
+        return batch_order(self.data.train_part.durations, options=self.config.batches, seed=self.config.seed, epoch=epoch)
 
     # --- steps
 
@@ -145,10 +136,14 @@ class Training:
         self.bad_steps.append(f"step {self.step}: {', '.join(names[:5])}")
         say(f"WARNING: gradient not finite, step skipped; utterances: {', '.join(names[:5])}")
         if self.bad_in_a_row >= self.config.training.max_bad_steps:
-            raise ModelError(
-                f"{self.bad_in_a_row} steps in a row had a gradient that is not finite: lower optim.learning_rate (now "
-                f"{self.config.optim.learning_rate}) and start again; the last checkpoint in {self.run_dir}/checkpoints is kept"
-            )
+            raise self.diverged(f"{self.bad_in_a_row} steps in a row had a gradient that is not finite")
+
+    def diverged(self, what: str) -> ModelError:
+        kept = f"the best model so far is kept in {self.run_dir}/model" if self.best else "no model was saved yet"
+        return ModelError(
+            f"{what}: lower optim.learning_rate (now {self.config.optim.learning_rate:g}) and start again in another run_dir; "
+            f"{kept}"
+        )
 
     def run_epoch(self, stop: StopAsked) -> bool:
         """The rest of the epoch; False when it was stopped inside."""
@@ -157,9 +152,14 @@ class Training:
         started = saved = time.monotonic()
         heard = 0.0
         bar = tqdm(
-            total=len(order), initial=self.batch_index, desc=f"epoch {self.epoch + 1}", unit="batch", leave=False, disable=None
+            total=len(order),
+            initial=self.batch_index,
+            desc=f"epoch {self.epoch + 1}",
+            bar_format=BAR,
+            leave=False,
+            disable=None,
         )
-        batches = self.train_loader.batches(rest, epoch=self.epoch)
+        batches = self.data.train.batches(rest, epoch=self.epoch)
         try:
             for batch in batches:
                 rate = self.train_step(
@@ -167,6 +167,7 @@ class Training:
                 )
                 self.batch_index += 1
                 self.last_rate = rate
+                self.free_pages.after_step()
                 heard += float(batch.waveform_lengths.sum()) / self.config.features.sample_rate
                 bar.update()
                 mean = self.epoch_loss / max(1.0, self.epoch_tokens)
@@ -195,13 +196,15 @@ class Training:
             with weights_swapped(self.model, self.average.weights()):
                 result = validate(
                     self.model,
-                    self.valid_part,
-                    self.valid_loader,
+                    self.data.valid_part,
+                    self.data.valid,
                     self.valid_order,
                     self.tokenizer,
                     device=self.device,
                     autocast=self.autocast,
                 )
+                if result is None:
+                    raise self.diverged(f"the validation loss after epoch {self.epoch} is not finite")
                 self.report(result, seconds, time.monotonic() - started)
         self.epoch_loss = self.epoch_tokens = 0.0
 
@@ -224,14 +227,14 @@ class Training:
             self.best = {key: line[key] for key in ("epoch", "step", "error_rate", "valid_loss")}
             save_model(self.run_dir / "model", self.model, self.tokenizer, notes=self.notes(line))
         say(epoch_text(line, result, unit=self.unit, epochs=training.epochs, better=better))
-        if advice := diagnose(self.epoch, result, utterances=len(self.valid_part.utterances)):
+        if advice := diagnose(self.epoch, result, utterances=len(self.data.valid_part.utterances)):
             say(f"    note: {advice}")
         path = self.run_dir / "metrics.jsonl"
         metrics.append(path, line)
         metrics.draw_curves(
             metrics.read_metrics(path),
             self.run_dir / "curves.png",
-            title=f"{self.run_dir.name}: {len(self.train_part.utterances)} training utterances",
+            title=f"{self.run_dir.name}: {len(self.data.train_part.utterances)} training utterances",
             best_by=best_by,
         )
 
@@ -241,10 +244,10 @@ class Training:
             "step": self.step,
             "valid_error_rate": line["error_rate"],
             "seed": self.config.seed,
-            "precision": str(self.precision).removeprefix("torch."),
+            "precision": self.precision_name,
             "average": self.config.training.average,
-            "training_utterances": len(self.train_part.utterances),
-            "training_hours": round(sum(self.train_part.durations) / 3600, 4),
+            "training_utterances": len(self.data.train_part.utterances),
+            "training_hours": round(self.train_hours, 4),
         }
 
     def patience_over(self) -> bool:
@@ -264,10 +267,8 @@ class Training:
             "seconds": self.seconds_before + time.monotonic() - self.started,
             "last_rate": self.last_rate,
             "finished": finished,
-            "precision": str(self.precision).removeprefix("torch."),
-            "tokens": list(self.tokenizer.symbols),
-            "manifests": self.manifest_sums(),
-            "config": asdict(self.config),
+            **self.identity,
+            "asr": __version__,
             "torch": torch.__version__,
         }
         tensors = {
@@ -277,14 +278,10 @@ class Training:
         }
         save_checkpoint(self.run_dir, self.step, tensors, state, keep=self.config.training.keep)
 
-    def manifest_sums(self) -> dict[str, str]:
-        return {part: manifest_sha256(manifest_path(self.config, getattr(self.config.data, part))) for part in ("train", "valid")}
-
     def resume(self, state: dict[str, Any], tensors: dict[str, dict[str, torch.Tensor]]) -> None:
-        if state["tokens"] != list(self.tokenizer.symbols):
-            raise ModelError(f"{self.run_dir} was trained with other symbols than the data gives now: choose another run_dir")
-        if state["precision"] != str(self.precision).removeprefix("torch."):
-            say(f"WARNING: the run was in {state['precision']} and goes on in {str(self.precision).removeprefix('torch.')}")
+        refuse_other_data(state, self.identity)
+        if warning := other_place(state, self.identity):
+            say(warning)
         self.model.load_state_dict(tensors["model"])
         restore_optimizer(self.optimizer, tensors["optimizer"])
         self.average.load_state(tensors["average"])
@@ -299,17 +296,17 @@ class Training:
         with StopAsked() as stop:
             while self.epoch < self.config.training.epochs and not self.patience_over():
                 started = time.monotonic()
-                if not self.run_epoch(stop):
-                    say(f"stopped at step {self.step}, saved in {self.run_dir}: the same command goes on from here")
-                    return 128 + stop.signal
-                self.finish_epoch(time.monotonic() - started)
-                done = self.epoch >= self.config.training.epochs or self.patience_over()
-                self.checkpoint(finished=done)
-                if stop.signal and not done:
-                    return 128 + stop.signal
+                if self.run_epoch(stop):
+                    self.finish_epoch(time.monotonic() - started)
+                    done = self.epoch >= self.config.training.epochs or self.patience_over()
+                    self.checkpoint(finished=done)
+                    if done or not stop.signal:
+                        continue
+                say(f"stopped at step {self.step}, saved in {self.run_dir}: the same command goes on from here")
+                return 128 + stop.signal
         assert self.best is not None
         minutes = (self.seconds_before + time.monotonic() - self.started) / 60
-        say(end_text(self.config, self.best, minutes=minutes, bad_steps=self.bad_steps, unit=self.unit))
+        say(end_text(self.config, self.best, minutes=minutes, bad_steps=self.bad_steps))
         return 0
 
 
@@ -331,21 +328,22 @@ def train(config: TrainConfig) -> int:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise UsageError(f"run_dir={run_dir} cannot be made ({fault.strerror}): choose another") from None
+        kind = UsageError if fault.errno in (errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR) else ResourceError
+        raise kind(f"run_dir={show_path(run_dir)} cannot be made: {write_reason(run_dir, fault, 0)}; choose another") from None
     with locked(run_dir):
         found = load_newest(run_dir, say)
         if found is not None:
-            refuse_other_run(found[0], config, run_dir)
+            refuse_other_run(found[0], config)
         for name in remove_leftovers(run_dir):
             say(f"removing {name}, the rest of a save that was cut off")
         training = Training(config)
         if found is not None and found[0]["finished"]:
             best = found[0]["best"]
             error = f"{100 * best['error_rate']:.1f} % after epoch {best['epoch']}"
-            say(f"{run_dir} is already complete (best validation error {error})")
+            say(f"{run_dir} is already complete (best validation error {error})\n{next_text(config)}")
             return 0
         try:
-            training.prepare()
+            training.prepare(resuming=found is not None)
             if found is not None:
                 training.resume(*found)
             else:
@@ -357,18 +355,3 @@ def train(config: TrainConfig) -> int:
             raise ResourceError(
                 f"out of memory: lower batches.seconds (now {config.batches.seconds}) or batches.cache_mb"
             ) from fault
-
-
-def refuse_other_run(state: dict[str, Any], config: TrainConfig, run_dir: Path) -> None:
-    """A run directory goes on with its own configuration and manifests only; UsageError names what differs."""
-    current = asdict(config)
-    differing = differing_keys(state["config"], current, FREE_ON_RESUME)
-    if differing:
-        raise UsageError(
-            f"{run_dir} holds a run with another configuration ({'; '.join(differing)}): "
-            "give the same values to resume it, or another run_dir"
-        )
-    for part, expected in state["manifests"].items():
-        path = manifest_path(config, getattr(config.data, part))
-        if manifest_sha256(path) != expected:
-            raise UsageError(f"{path} has changed since the last checkpoint of {run_dir}: restore it, or choose another run_dir")

@@ -121,9 +121,9 @@ class LastAverage:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self._kept.clear()
-        names = [name for name, _ in self._model.named_parameters()]
-        for place in range(len(state) // max(1, len(names))):
-            self._kept.append({name: state[f"{place}/{name}"] for name in names})
+        live = dict(self._model.named_parameters())
+        for place in range(len(state) // max(1, len(live))):
+            self._kept.append({name: state[f"{place}/{name}"].to(weight.device) for name, weight in live.items()})
 
 
 class NoAverage:

@@ -131,7 +131,19 @@ class TrainConfig:
         self.objective.layer(self.encoder.layers)
 
 
-#: keys that may differ when a run is resumed: they change where or how fast it runs, not what it computes
+#: Keys that may differ when a run is resumed: they change where or how fast it runs, not what it computes. The data are told by
+#: the sums of their manifests; another device computes the same up to the last digits, which is said.
 FREE_ON_RESUME = frozenset(
-    {"run_dir", "training.threads", "training.checkpoint_minutes", "training.keep", "batches.workers", "batches.cache_mb"}
+    {
+        "run_dir",
+        "device",
+        "data.dir",
+        "data.train",
+        "data.valid",
+        "training.threads",
+        "training.checkpoint_minutes",
+        "training.keep",
+        "batches.workers",
+        "batches.cache_mb",
+    }
 )

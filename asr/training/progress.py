@@ -1,13 +1,23 @@
 """What a training writes down and says about an epoch, and at its end."""
 
+import json
 import math
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from asr.data.manifest import scan_manifest
+from asr.text.normalize import TextRules, lacks_spaces
+from asr.text.tokenizer import TokenOptions
 from asr.training.options import TrainConfig
 from asr.training.validate import Validation
+
+#: Transcripts that are looked at to see which script they are in.
+LOOKED_AT = 200
+#: The bar of an epoch: what matters most comes first, for a narrow terminal cuts the rest off.
+BAR = "{desc}: {n_fmt}/{total_fmt}{postfix} |{bar}| {elapsed}<{remaining}"
 
 
 def epoch_line(result: Validation, *, unit: str, **standing: Any) -> dict[str, Any]:
@@ -40,8 +50,8 @@ def epoch_text(line: Mapping[str, Any], result: Validation, *, unit: str, epochs
     return "\n".join([head, *(f"    ref: {reference}\n    hyp: {hypothesis}" for reference, hypothesis in result.examples)])
 
 
-def end_text(config: TrainConfig, best: Mapping[str, Any], *, minutes: float, bad_steps: list[str], unit: str) -> str:
-    """How it ended, where everything is, and the commands that come next. unit: phone or character."""
+def end_text(config: TrainConfig, best: Mapping[str, Any], *, minutes: float, bad_steps: list[str]) -> str:
+    """How it ended, where everything is, and the commands that come next."""
     run_dir = Path(config.run_dir)
     lines = []
     if bad_steps:
@@ -50,10 +60,31 @@ def end_text(config: TrainConfig, best: Mapping[str, Any], *, minutes: float, ba
         f"done in {minutes:.1f} minutes; best validation error {100 * best['error_rate']:.1f} % after epoch {best['epoch']}",
         f"model: {run_dir}/model    curves: {run_dir}/curves.png    metrics: {run_dir}/metrics.jsonl",
     ]
+    return "\n".join([*lines, next_text(config)])
+
+
+def next_text(config: TrainConfig) -> str:
+    """The commands that decode and score the test part of the data, or the validation part where there is none."""
+    run_dir = Path(config.run_dir)
     tests = [name for name in ("dev.jsonl", "test.jsonl") if (Path(config.data.dir) / name).exists()]
     manifest = Path(config.data.dir) / (tests[0] if tests else config.data.valid)
     hyp = run_dir / f"{manifest.stem}.hyp.jsonl"
-    scored = ["phone" if unit == "phone" else "word", run_dir / f"score_{manifest.stem}"]
     decode = ["asr-decode", f"model={run_dir}", f"manifest={manifest}", f"out={hyp}"]
-    score = ["asr-score", f"ref={manifest}", f"hyp={hyp}", f"unit={scored[0]}", f"out={scored[1]}"]
-    return "\n".join([*lines, f"next:\n  {shlex.join(decode)}\n  {shlex.join(score)}"])
+    rules = score_words(config.tokens, manifest)
+    score = ["asr-score", f"ref={manifest}", f"hyp={hyp}", *rules, f"out={run_dir / f'score_{manifest.stem}'}"]
+    return f"next:\n  {shlex.join(decode)}\n  {shlex.join(score)}"
+
+
+def score_words(tokens: TokenOptions, manifest: Path) -> list[str]:
+    """What `asr-score` counts for a model with these tokens: phones, words or, in a script without spaces, characters, after the
+    rules that the model's transcripts went through.
+    """
+    if not tokens.writes_text:
+        return ["unit=phone"]
+    texts = [one.text or "" for one in scan_manifest(manifest)[0][:LOOKED_AT]] if manifest.is_file() else []
+    words = ["unit=char" if lacks_spaces("".join(texts)) else "unit=word"]
+    for rule in fields(TextRules):
+        value = getattr(tokens, rule.name)
+        if value != getattr(TextRules(), rule.name):
+            words.append(f"{rule.name}={json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
+    return words

@@ -1,5 +1,6 @@
 """Greedy error rate on the validation data, with a few transcripts to read."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ def validate(
     *,
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
-) -> Validation:
-    """Decode the whole part greedily; the model is left in evaluation mode."""
+) -> Validation | None:
+    """Decode the whole part greedily; the model is left in evaluation mode. None where a loss is not finite: it has diverged."""
     model.eval()
     unit = "phone" if tokenizer.options.unit == "phones" else "char"
     decoded: dict[str, str] = {}
@@ -81,7 +82,9 @@ def validate(
         with autocast():
             emissions = model(batch.waveforms, batch.waveform_lengths, cmvn=batch.cmvn)
         losses = ctc_loss(emissions.log_probs, emissions.lengths, batch.tokens, batch.token_lengths)
-        loss += float(losses[torch.isfinite(losses)].sum())
+        loss += float(losses.sum())
+        if not math.isfinite(loss):
+            return None
         scores = emissions.log_probs.cpu().numpy()
         for row, (name, length) in enumerate(zip(batch.ids, emissions.lengths.tolist())):
             decoded[name] = greedy_decode(scores[row, :length], tokenizer.decode).text

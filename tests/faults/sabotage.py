@@ -1,6 +1,7 @@
 """What can be done to a command before it starts: each function is called in a forked process, with plain arguments."""
 
 import ctypes
+import errno
 import os
 import resource
 import shutil
@@ -91,6 +92,36 @@ def signal_at_step(number: int, step: int, times: int = 1) -> None:
         return result
 
     Training.train_step = train_step
+
+
+def record_rates(path: str) -> None:
+    """Add the learning rate of every step to a file."""
+    from asr.training.loop import Training
+
+    plain = Training.train_step
+
+    def train_step(self, *rest, **named):
+        rate = plain(self, *rest, **named)
+        with open(path, "a") as handle:
+            handle.write(f"{rate!r}\n")
+        return rate
+
+    Training.train_step = train_step
+
+
+def failing_fsync() -> None:
+    """A disk that takes what is written and then cannot keep it."""
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    os.fsync = fsync
+
+
+def limit_memory(more: int) -> None:
+    """The address space may grow by this many bytes only."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, used + more))
 
 
 def limit_file_size(size: int) -> None:

@@ -1,8 +1,12 @@
 """Rows C of the catalogue but for a full disk: killed, stopped, damaged, doubled and changed trainings go on or are refused."""
 
+import hashlib
+import json
+import random
 import re
 import shutil
 import signal
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from asr import __version__
 from asr.models.package import load_model
-from tests.faults.commands import Outcome, content, fine, read_lines, steps, to_lines, told
+from tests.faults.commands import Outcome, content, fine, read_lines, steps, to_lines, told, train_words
 
 FILES = ("model.safetensors", "optimizer.safetensors", "average.safetensors", "state.json", "checksums.json")
 CLOCKS = {"train_s", "valid_s", "audio_s_per_s"}
@@ -100,6 +105,24 @@ def test_c1_killed_at_every_file_event_of_a_save_ends_with_the_same_bytes(
             same_run(folder / "run", straight)
         except AssertionError as fault:
             raise AssertionError(f"killed before {event}: {fault}") from fault
+
+
+def test_c2_killed_at_random_times_ends_with_the_same_bytes(stage, words, straight, tmp_path):
+    draw = random.Random(8)
+    sabotages = (("no_curves", {}), ("work_in", {"folder": str(tmp_path)}), ("slow_steps", {"seconds": 0.1}))
+    kills = 0
+    while kills < 6:
+        act = stage.start("train", words, *sabotages)
+        act.until(lambda act=act: "model: " in act.told() or "already complete" in act.told())
+        if "already complete" in act.told():
+            fine(act.wait())
+            break
+        time.sleep(draw.uniform(0.0, 0.5))
+        act.send(signal.SIGKILL)
+        kills += act.wait().code == -signal.SIGKILL
+    assert kills >= 2
+    fine(stage.run("train", words, *sabotages))
+    same_run(tmp_path / "run", straight)
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138)])
@@ -249,6 +272,90 @@ def test_c13_a_finished_run_is_left_alone(straight, words, asr, tmp_path, monkey
     assert "run is already complete" in outcome.err
     (tmp_path / "run" / ".lock").unlink()
     assert content(tmp_path / "run") == before
+
+
+@pytest.fixture
+def elsewhere(few, words, half_way, tmp_path) -> Callable[..., list[str]]:
+    """Half a run and its data, both moved; returns the words of the command that goes on with them."""
+    shutil.copytree(half_way / "run", tmp_path / "moved run")
+    shutil.copytree(few, tmp_path / "moved data")
+    there = [f"data.dir={tmp_path / 'moved data'}", f"run_dir={tmp_path / 'moved run'}", "device=auto"]
+    return lambda *more: [*words, *there, *more]
+
+
+def test_c11_a_run_goes_on_at_another_place_with_other_threads_to_the_same_bytes(elsewhere, straight, asr, tmp_path):
+    outcome = fine(asr("train", *elsewhere("batches.workers=3", "batches.cache_mb=0", "training.checkpoint_minutes=0.001")))
+    assert resumed_step(outcome) == 4
+    same_run(tmp_path / "moved run", straight)
+
+
+def edited(run_dir: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change what the checkpoints say of themselves, as another machine or version would have written it."""
+    for folder in (run_dir / "checkpoints").iterdir():
+        state = json.loads((folder / "state.json").read_text())
+        change(state)
+        (folder / "state.json").write_text(json.dumps(state))
+        sums = json.loads((folder / "checksums.json").read_text())
+        sums["state.json"] = hashlib.sha256((folder / "state.json").read_bytes()).hexdigest()
+        (folder / "checksums.json").write_text(json.dumps(sums))
+
+
+def test_c11_a_run_from_a_gpu_goes_on_without_one_and_says_so(elsewhere, asr, tmp_path):
+    edited(tmp_path / "moved run", lambda state: state.update(device="cuda", precision="bfloat16"))
+    outcome = fine(asr("train", *elsewhere("device=cpu")))
+    assert "WARNING: the run was on cuda in bfloat16 and goes on on cpu in float32" in outcome.err
+    assert resumed_step(outcome) == 4
+
+
+def test_c11_recordings_that_cannot_be_used_any_more_would_change_the_order(stage, few, asr, tmp_path):
+    shutil.copytree(few, tmp_path / "data")
+    words = train_words(tmp_path / "data", tmp_path / "run", training__epochs=2, data__on_bad="skip", data__max_bad_fraction=0.2)
+    assert stage.run("train", words, ("no_curves", {}), ("before_epoch", {"number": 1, "what": "die"})).code == 9
+    (tmp_path / "data" / "audio" / "train-003.wav").unlink()
+    said = ("train.jsonl: 15 utterances can be used now, 16 could at the last checkpoint", "another run_dir")
+    told(asr("train", *words), 3, *said)
+
+
+def test_c15_a_checkpoint_of_before_an_option_was_added(half_way, words, straight, resume, tmp_path):
+    shutil.copytree(half_way, tmp_path / "old")
+
+    def older(state: dict[str, Any]) -> None:
+        del state["config"]["objective"], state["config"]["training"]["weight_noise"], state["used"], state["device"]
+
+    edited(tmp_path / "old" / "run", older)
+    assert resumed_step(fine(resume(tmp_path / "old"))) == 4
+    same_run(tmp_path / "old" / "run", straight)
+
+
+def test_c15_a_checkpoint_of_another_format_names_the_version_that_reads_it(elsewhere, asr, tmp_path):
+    edited(tmp_path / "moved run", lambda state: state.update(format=99, asr="7.1"))
+    verdict = told(asr("train", *elsewhere()), 4, "format 99", "reads 1", "use the version that wrote it, 7.1", alone=True)
+    assert __version__ in verdict
+
+
+def test_c18_a_disk_that_cannot_keep_what_was_written_fails_the_save(resume, straight, tmp_path):
+    outcome = resume(tmp_path, ("before_epoch", {"number": 1, "what": "failing_fsync"}))
+    told(outcome, 5, "run/model", "could not be written", "the one before it is intact")
+    assert steps(tmp_path / "run") == [2]
+    assert usable_model(tmp_path / "run") == 1
+    fine(resume(tmp_path))
+    same_run(tmp_path / "run", straight)
+
+
+@pytest.mark.parametrize("rest", ['{"epoch": 3, "st', "\x00\x00\x00\x00"])
+def test_c19_metrics_cut_in_the_middle_of_a_line(half_way, straight, resume, tmp_path, rest):
+    """By a kill; or by a power cut, after which a file may end in zeros."""
+    shutil.copytree(half_way, tmp_path / "copy")
+    with open(tmp_path / "copy" / "run" / "metrics.jsonl", "a") as handle:
+        handle.write(rest)
+    fine(resume(tmp_path / "copy"))
+    same_run(tmp_path / "copy" / "run", straight)
+
+
+@pytest.mark.parametrize("case", ["C22-long-name", "C22-long-path"])
+def test_a_name_longer_than_the_file_system_allows(few, asr, tmp_path, case):
+    run_dir = tmp_path / ("r" * 300) if case == "C22-long-name" else tmp_path.joinpath(*["r" * 200] * 21)
+    told(asr("train", *train_words(few, run_dir)), 5, "run_dir=", "the name is longer than the file system allows", alone=True)
 
 
 CHANGES = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asr.errors import ModelError, ResourceError, UsageError
-from asr.training.checkpoint import differing_keys, flatten_optimizer, load_newest, locked, restore_optimizer, save_checkpoint
+from asr.training.checkpoint import flatten_optimizer, load_newest, locked, restore_optimizer, save_checkpoint
 
 
 def tensors(value: float) -> dict:
@@ -109,8 +109,3 @@ def test_optimizer_state_survives():
     steps(model, optimizer, 2)
     steps(twin, other, 2)
     assert torch.equal(model.weight, twin.weight)
-
-
-def test_differing_keys_are_named_with_both_values():
-    lines = differing_keys({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5, "c": 2}, "d": 4}, frozenset({"d"}))
-    assert lines == ["a.b: 1 -> 5"]
