@@ -180,7 +180,10 @@ def _checked_choice(group: str, choice: str, choices: list[str]) -> str:
     if choice not in choices:
         if not choices:
             raise UsageError(f"{group}={_brief(choice)}: there is no file to choose in configs/{group}")
-        advice = f"did you mean {closest(choice, choices)}? There are {', '.join(choices)}"
+        there = f"there are {', '.join(choices)}"
+        if not choice:
+            raise UsageError(f"{group}= has no value: {there}")
+        advice = f"did you mean {closest(choice, choices)}? T{there[1:]}"
         raise UsageError(f"{group}={_brief(choice)} is not known: {advice}")
     return choice
 

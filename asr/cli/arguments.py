@@ -92,7 +92,7 @@ def expand_home(path: str) -> str:
 
 
 def closest(word: str, known: Iterable[str], *, least: float = 0.0) -> str:
-    """The known name most like `word`; `a.b` also matches by `b`, and `a=b` by `b`. Empty when none is.
+    """The known name most like `word`; `a.b_c` also matches by `b_c` or `bc`, and `a=b` by `b`. Empty when none is.
 
     `least` (0..1) is the likeness a name must have to count; by default the best one counts however far it is.
 
@@ -104,8 +104,11 @@ def closest(word: str, known: Iterable[str], *, least: float = 0.0) -> str:
 
     def score(name: str) -> float:
         key, equals, value = name.partition("=")
-        last = likeness(word.rpartition(".")[2], key.rpartition(".")[2])
-        return max(likeness(word, name), 0.0 if equals else 0.95 * last, likeness(word, value) if equals else 0.0)
+        if equals:
+            return max(likeness(word, name), likeness(word, value))
+        typed, last = word.rpartition(".")[2], key.rpartition(".")[2]
+        initials = "".join(part[:1] for part in last.split("_"))
+        return max(likeness(word, name), 0.95 * likeness(typed, last), 0.94 * (typed == initials and len(initials) > 1))
 
     scores = {name: score(name) for name in known}
     best = max(scores.values(), default=0.0)
@@ -118,22 +121,29 @@ def _unknown_flag(word: str, known: list[str], allow_files: bool) -> str:
     flag = closest(f"--{name}", FLAGS, least=0.75)
     key = closest(name, [key for key in known if "=" not in key], least=0.7)
     if word in ("-m", "--multirun"):
-        advice = "a command runs one configuration: give the command once for each value"
+        advice = (
+            "a command runs one configuration; a loop of the shell goes on when one of several fails: "
+            "for s in 1 2 3; do asr-train seed=$s run_dir=runs/$s ...; done"
+        )
     elif flag:
         advice = f"did you mean {flag}"
     elif key:
-        ending = f"={value}" if equals else "=VALUE"
-        advice = f"options are written key=value: did you mean {key.replace(' or ', f'{ending} or ')}{ending}"
+        advice = f"options are written key=value: did you mean {_with_values(key, value if equals else 'VALUE')}"
     else:
         advice = "options are written key=value, and --help lists them"
     return f"unknown option '{word}': {advice}" + ("; a file whose name starts with '-' goes after --" if allow_files else "")
 
 
+def _with_values(keys: str, value: str) -> str:
+    """`a or b` as `a=value or b=value`."""
+    return " or ".join(f"{key}={value}" for key in keys.split(" or "))
+
+
 def _not_a_file(word: str, known: list[str]) -> str:
-    if word in known:
+    if word in {name.partition("=")[0] for name in known}:
         return f"'{word}' has no value: write {word}=VALUE, without spaces around '='"
-    best = closest(word, known)
-    hint = f"did you mean {best if '=' in best else f'{best}=...'}" if known else "everything is written key=value"
+    best = closest(word, known, least=0.6)
+    hint = f"did you mean {best if '=' in best else _with_values(best, '...')}" if best else "everything is written key=value"
     return f"'{word}' is no key=value, and this command takes no files: {hint}; a value with spaces goes in quotes"
 
 

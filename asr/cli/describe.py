@@ -5,6 +5,7 @@ The option classes live beside code that imports torch; their text is parsed, ne
 
 import ast
 import functools
+import itertools
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -65,14 +66,16 @@ def config_source() -> "Traversable":
 
 
 def group_choices(group: str) -> dict[str, str]:
-    """The YAML files of a group (`experiment`, `encoder`, ...) by name, each with its first comment that is no Hydra header."""
+    """The YAML files of a group (`experiment`, `encoder`, ...) by name, each with the comment at its head."""
     folder = config_source().joinpath(group)
     entries = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name)
-    found = {}
-    for entry in entries:
-        lines = [line.lstrip("# ") for line in entry.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-        found[entry.name.removesuffix(".yaml")] = next((line for line in lines if not line.startswith("@")), "")
-    return found
+    return {entry.name.removesuffix(".yaml"): _head_comment(entry.read_text(encoding="utf-8")) for entry in entries}
+
+
+def _head_comment(text: str) -> str:
+    """The first lines of comment on one line, without Hydra's own header."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return " ".join(line for line in (line.lstrip("# ") for line in lines) if not line.startswith("@"))
 
 
 def describe_training() -> str:

@@ -85,11 +85,16 @@ def test_flags(words: list[str], seen: tuple[bool, bool]) -> None:
         (["--run-dir=x"], False, r"did you mean run_dir=x$"),
         (["--layers=3"], False, r"did you mean encoder.layers=3$"),
         (["-v"], False, r"unknown option '-v': options are written key=value, and --help lists them$"),
-        (["--multirun"], False, r"give the command once for each value$"),
+        (
+            ["--multirun"],
+            False,
+            r"one configuration; a loop of the shell goes on when one of several fails: for s in 1 2 3; do ",
+        ),
         (["--hepl"], False, r"did you mean --help$"),
         (["--debgu"], False, r"did you mean --debug$"),
         (["digits"], False, r"'digits' is no key=value, and this command takes no files"),
         (["run_dr"], False, r"did you mean run_dir=\.\.\.;"),
+        (["a.wav"], False, r"takes no files: everything is written key=value; a value with spaces goes in quotes$"),
         (["run_dir", "=", "x"], False, r"'run_dir' has no value: write run_dir=VALUE, without spaces"),
         (["out=my", "runs"], False, r"a value with spaces goes in quotes$"),
         (["+encoder.layers=3"], True, r"write encoder\.layers=3"),
@@ -299,3 +304,16 @@ def test_closed_streams_are_no_fault() -> None:
     process = child("sys.stdout = sys.stderr = None\nprint('x')\nraise ValueError('nobody hears')")
     assert process.communicate(timeout=20) == (b"", b"")
     assert process.returncode == 1
+
+
+def test_a_key_that_has_known_values_can_lack_one_too() -> None:
+    with pytest.raises(UsageError, match=r"'experiment' has no value: write experiment=VALUE, without spaces"):
+        split_arguments(["experiment", "digits"], keys=[*KEYS, "experiment=digits", "experiment=fsdd"])
+
+
+def test_initials_stand_for_a_key() -> None:
+    known = ["encoder.layers", "optim.learning_rate", "training.average_last", "lm"]
+    assert closest("lr", known) == closest("optim.lr", known) == "optim.learning_rate"
+    assert closest("lm", known) == "lm"
+    with pytest.raises(UsageError, match=r"did you mean optim\.learning_rate=3$"):
+        split_arguments(["--lr=3"], keys=known)

@@ -9,7 +9,7 @@ import pytest
 
 import asr.config
 from asr.cli.arguments import Arguments, split_arguments
-from asr.config import compose_config, option_fields
+from asr.config import compose_config, option_fields, set_keys
 from asr.errors import UsageError
 
 
@@ -165,7 +165,7 @@ def test_paths_are_taken_as_they_stand(path: str) -> None:
         (["experiment=${oc.env:HOME}"], r"is not resolved here"),
         (["experiment=digit"], r"^experiment=digit is not known: did you mean digits\? There are 123, broken, code, digits, "),
         (["encoder=null"], r"^encoder=null is not known"),
-        (["experiment="], r"^experiment= is not known: .* There are "),
+        (["experiment="], r"^experiment= has no value: there are 123, broken, code, "),
         (["experiment=../train"], r"^experiment=../train is not known"),
         (["encoder=bgi"], r"did you mean big\? There are big, narrow$"),
         (["empty=x"], r"^empty=x: there is no file to choose in configs/empty$"),
@@ -243,3 +243,44 @@ def test_option_fields_are_all_keys_in_order() -> None:
     assert list(keys) == [*expected, "tokens", "tokens.unit", "tokens.map", "augment", "augment.speed"]
     assert [key for key, option in keys.items() if option.path] == ["init"]
     assert [key for key, option in keys.items() if option.node] == ["encoder", "tokens", "augment"]
+
+
+def words_of(*words: str) -> Arguments:
+    return split_arguments(["run_dir=x", *words], path_keys=["run_dir"])
+
+
+def test_a_base_wins_over_the_classes_and_nothing_else() -> None:
+    base = {"encoder.layers": 7, "encoder.dropout": 0.1, "tokens.unit": "planned", "tokens.map": {"a": "z", "q": "r"}, "seed": 9}
+    config = compose_config("train", words_of("encoder.dropout=0.3"), Config, base=base)
+    assert (config.encoder, config.tokens.unit, config.seed) == (Encoder(7, 0.3), "planned", 5), (
+        "seed is set by configs/train.yaml"
+    )
+    config = compose_config("train", words_of("experiment=digits"), Config, base=base)
+    assert config.encoder == Encoder(5, 0.5)
+    assert config.tokens == Tokens("planned", {"a": "b", "q": "r"})
+    assert compose_config("train", words_of(), Config, base={}) == compose()
+    assert compose_config("train", Arguments(paths={"run_dir": "x"}), Config, base={"init": "a=b"}).init == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ({"encoder.layrs": 7}, r"^unknown key 'encoder.layrs': .*; it is set by the plan for the data$"),
+        ({"encoder._target_": "os.system"}, r"^encoder._target_, set by the plan for the data: .* cannot name code to run$"),
+        ({"tokens.unit": "${oc.env:HOME}"}, r"^tokens.unit, set by the plan for the data: .* is not resolved here"),
+        ({"encoder.layers": "many"}, r"^encoder.layers takes a whole number, got 'many'$"),
+        ({"encoder.layers": 0}, r"^encoder.layers must be at least 1, got 0$"),
+    ],
+)
+def test_a_base_is_checked_as_everything_else(base: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        compose_config("train", words_of(), Config, base=base)
+
+
+def test_the_keys_that_were_set() -> None:
+    assert set_keys("train", words_of(), Config) == {"run_dir", "seed"}
+    assert set_keys("train", words_of("encoder.layers=3"), Config) == {"run_dir", "seed", "encoder.layers"}, (
+        "a default, but typed"
+    )
+    chosen = set_keys("train", words_of("experiment=digits", "encoder=narrow", "tokens.map.x=y"), Config)
+    assert chosen == {"run_dir", "seed", "encoder.layers", "encoder.dropout", "tokens.map"}

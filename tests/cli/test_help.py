@@ -35,7 +35,7 @@ def run(*words: str, flags: tuple[str, ...] = (), **environment: str | None) -> 
     merged = {**os.environ, **environment}
     kept = {name: value for name, value in merged.items() if value is not None}
     return subprocess.run(
-        [sys.executable, *flags, "-m", "asr", *words], capture_output=True, text=True, encoding="utf-8", env=kept, timeout=60
+        [sys.executable, *flags, "-m", "asr", *words], capture_output=True, text=True, encoding="utf-8", env=kept
     )
 
 
@@ -47,7 +47,7 @@ def test_help_loads_nothing_heavy(command: str, flag: str) -> None:
         "import sys\nfrom asr.__main__ import main\n"
         f"code = main({words!r})\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}), file=sys.stderr)\nsys.exit(code)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8", timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     loaded = set(done.stderr.split())
     assert {"asr", "sys"} <= loaded
@@ -77,7 +77,8 @@ def test_both_ways_to_name_a_command_reach_it(capsys: pytest.CaptureFixture[str]
     first = capsys.readouterr().out
     assert command_list.main(["asr-train", "--help"]) == 0
     assert capsys.readouterr().out == first
-    assert first.startswith("usage: asr-train experiment=NAME data.dir=PREPARED run_dir=DIR")
+    assert first.startswith("usage: asr-train ")
+    assert "asr-train experiment=NAME data.dir=PREPARED run_dir=DIR" in first
 
 
 def test_train_help_lists_experiments_and_main_keys() -> None:
@@ -186,7 +187,7 @@ def test_it_works_from_inside_a_zip_file(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "COLUMNS")}
     environment = {**kept, "PYTHONPATH": str(archive), "COLUMNS": "100"}
     words = [sys.executable, "-c", program]
-    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", cwd=elsewhere, env=environment, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", cwd=elsewhere, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "char\n" + run("train", "--help", COLUMNS="100").stdout
     assert list(elsewhere.iterdir()) == []
@@ -197,6 +198,6 @@ def test_the_installed_commands_answer(command: str) -> None:
     script = shutil.which(command, path=str(Path(sys.executable).parent))
     if script is None:
         pytest.skip("asr is not installed in this environment")
-    done = subprocess.run([script, "--help"], capture_output=True, text=True, encoding="utf-8", timeout=60)
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, encoding="utf-8")
     assert (done.returncode, done.stderr) == (0, "")
     assert command in done.stdout
