@@ -8,7 +8,7 @@ ROWS = {
     *(f"A{number}" for number in range(1, 33)),
     *(f"M{number}" for number in range(1, 21)),
     *("C1", "C3", "C4", "C5", "C7", "C8", "C9", "C10", "C13", "C14"),
-    *("S1", "S2", "S3", "S4", "S5", "S8", "S10", "S11", "S13", "S14"),
+    *("S1", "S2", "S3", "S4", "S5", "S8", "S10", "S11", "S12", "S13", "S14"),
     *(f"D{number}" for number in range(1, 8)),
     *("V1", "V2", "V3", "V4", *(f"V{number}" for number in range(6, 13))),
     *("O5", "O8", "O9", "O12"),
@@ -32,7 +32,7 @@ def covered() -> set[str]:
 
 
 def test_every_row_has_a_test():
-    assert len(TESTS) == 9
+    assert len(TESTS) >= 9
     found = covered()
     assert not ROWS - found, "rows without a test"
     assert not found - ROWS, "rows that no one asked for: a name is mistyped"
