@@ -94,14 +94,14 @@ class Normalizer(nn.Module):
         "speaker" takes the utterance's own.
         """
         with torch.autocast(features.device.type, enabled=False):
-            mean, std = self._statistics(features, lengths, cmvn)
+            mean, std = self.statistics(features, lengths, cmvn)
             if mean is not None:
                 features = features - mean
             if std is not None:
                 features = features / std
             return features.masked_fill(~valid_frames(features, lengths), 0.0)
 
-    def _statistics(self, features: Tensor, lengths: Tensor, cmvn: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def statistics(self, features: Tensor, lengths: Tensor, cmvn: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
         """What to subtract and what to divide by, broadcast to (B, 1, D); None for scope "none"."""
         mean_scope, std_scope = self.options.mean, self.options.variance
         means = {"global": self.global_mean.to(features)}

@@ -26,6 +26,7 @@ from asr.inspection.source import (
     hear,
     load_network,
     one_utterance,
+    refuse_unread,
 )
 from asr.models.ctc import BLANK, forward_backward, required_frames
 from asr.models.package import LoadedModel
@@ -374,6 +375,9 @@ def _time_label(course: Course) -> str:
 def look(options: CtcOptions, files: Sequence[str], say: Callable[[str], None]) -> Report:
     """`asr-inspect ctc`."""
     if options.model or options.models:
+        refuse_unread(options, ("frames", "steps", "learning_rate", "seed"), "it belongs to the toy, while a network is given")
+        if options.models:
+            refuse_unread(options, ("stages",), "models= gives the stages one by one")
         course = model_course(options, files, say)
     elif options.manifest or files:
         raise UsageError("a recording needs a network to hear it: add model=DIR or models=[...], or leave the recording out")

@@ -76,18 +76,18 @@ def cell_edges(centres: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.append(centres - step / 2, centres[-1] + step / 2)
 
 
-def draw_spectrogram(axes: Axes, logmel: np.ndarray, times: np.ndarray, hz: np.ndarray) -> None:
+def draw_spectrogram(axes: Axes, logmel: np.ndarray, times: np.ndarray, hz: np.ndarray, **options) -> None:
     """Log-mel energies (T, D), frame centres (T,) in s and filter centres (D,) in Hz as a grey picture, dark where loud."""
     low, high = np.percentile(logmel, [5, 99.5])
-    mel_image(axes, logmel, times, hz, cmap="Greys", vmin=low, vmax=max(high, low + 1e-6))
+    mel_image(axes, logmel, times, hz, cmap="Greys", vmin=low, vmax=max(high, low + 1e-6), **options)
 
 
-def mel_image(axes: Axes, values: np.ndarray, times: np.ndarray, hz: np.ndarray, **options):
-    """Values (T, D) over time in s and frequency, the filters equally far apart, the axis named in kHz; returns the image."""
+def mel_image(axes: Axes, values: np.ndarray, times: np.ndarray, hz: np.ndarray, *, named=HZ_TICKS, **options):
+    """Values (T, D) over time in s and frequency, the filters equally far apart, `named` ones in kHz; returns the image."""
     edges = cell_edges(times)
     extent = (edges[0], edges[-1], -0.5, len(hz) - 0.5)
     image = axes.imshow(values.T, origin="lower", aspect="auto", interpolation="nearest", extent=extent, **options)
-    ticks = [tick for tick in HZ_TICKS if hz[0] <= tick <= hz[-1]]
+    ticks = [tick for tick in named if hz[0] <= tick <= hz[-1]]
     axes.yaxis.set_major_locator(FixedLocator(list(np.interp(ticks, hz, np.arange(len(hz))))))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda _, position: f"{ticks[position or 0] / 1000:g}"))
     axes.set_ylabel("frequency, kHz", fontsize=9)

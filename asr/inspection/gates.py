@@ -66,6 +66,8 @@ class GatesOptions(WindowOptions):
             raise UsageError(f"direction={self.direction} is not known: choose one of {', '.join(DIRECTIONS)}")
         if not 1 <= self.count <= MOST or len(self.cells) > MOST:
             raise UsageError(f"count={self.count} with {len(self.cells)} cells: one picture shows 1 to {MOST}")
+        if self.cells and self.count != 3:
+            raise UsageError(f"count={self.count} and cells={self.cells} are given together: leave one of them out")
         if min(self.cells, default=1) < 1 or len(set(self.cells)) < len(self.cells):
             raise UsageError(f"cells={self.cells}: expected different numbers, counted from 1")
         if not 0 <= self.seed < 2**31:
@@ -130,7 +132,7 @@ def draw_gates(heard: Heard, watched: Watched, tokenizer: Tokenizer, window: sli
     cells = min(len(watched.cells), 7)
     rows[1].legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=cells, frameon=False, fontsize=9, borderaxespad=0)
     _draw_posteriors(rows[-1], heard, tokenizer, window)
-    _name_labels(rows[0], heard, tokenizer, left, right)
+    name_labels(rows[0], heard, tokenizer, left, right)
     rows[-1].set_xlabel("time, s")
     rows[-1].set_xlim(left, right)
     figure.suptitle(title, fontsize=12)
@@ -186,7 +188,7 @@ def _draw_posteriors(axes: Axes, heard: Heard, tokenizer: Tokenizer, window: sli
     axes.set_title("CTC posteriors: symbols named at their spikes, the blank dashed", loc="left", fontsize=10)
 
 
-def _name_labels(axes: Axes, heard: Heard, tokenizer: Tokenizer, left: float, right: float) -> None:
+def name_labels(axes: Axes, heard: Heard, tokenizer: Tokenizer, left: float, right: float) -> None:
     """The decoded labels on the spectrogram, each at the time of its spike."""
     for token, time in zip(heard.hypothesis.tokens, heard.hypothesis.times):
         if left <= time <= right:

@@ -26,6 +26,7 @@ from asr.inspection.source import (
     hear,
     load_network,
     one_utterance,
+    refuse_unread,
     through_layers,
 )
 from asr.models.encoder import INITIALIZATIONS, Encoder, EncoderOptions
@@ -80,6 +81,8 @@ class FreshOptions:
         switches = dict(STATIONS[station][1])
         if switches["cell"] == "mlp":
             switches["context"] = self.context
+        if switches["cell"] == "lstm" and switches.get("forget_gate", True):
+            switches["forget_bias"] = self.forget_bias
         return EncoderOptions(
             frontend="stack",
             subsampling=1,
@@ -88,7 +91,6 @@ class FreshOptions:
             bidirectional=bidirectional,
             dropout=0.0,
             layer_norm=False,
-            forget_bias=self.forget_bias,
             initialization=self.initialization,
             **switches,
         )
@@ -336,6 +338,8 @@ def look(options: GradientOptions, files: Sequence[str], say: Callable[[str], No
         raise UsageError("trained networks need a recording to be measured on: give an audio file, or manifest=FILE with id=NAME")
     if heard and not paths:
         raise UsageError("a recording needs trained networks to hear it: add models=[...], or leave the recording out")
+    if paths:
+        refuse_unread(options, ("stations", "readings", "fresh"), "it chooses fresh networks, while trained ones are given")
     reaches = _trained(paths, files, options, say) if paths else _fresh(options, say)
     facts = _trained_facts(paths, files, options) if paths else _fresh_facts(options)
     return Report(

@@ -93,6 +93,8 @@ class Heard:
     hz: np.ndarray
     #: (1, T, D) what the encoder sees.
     features: Tensor
+    #: (D,) what the normalisation has divided by.
+    scale: Tensor
     #: (1,) T.
     lengths: Tensor
     #: (1, T', E) what the first recurrent layer sees, before its normalisation.
@@ -147,6 +149,7 @@ def hear(loaded: LoadedModel, utterance: Utterance, options: SourceOptions) -> H
     lengths = torch.tensor([len(waveform)])
     with torch.no_grad():
         features, frames = model.features(torch.from_numpy(waveform)[None], lengths)
+        scale = model.normalizer.statistics(features, frames, cmvn)[1]
         features = model.normalizer(features, frames, cmvn)
         entering, hidden_lengths = enter(model.encoder, features, frames)
         log_probs = model.head(through_layers(model.encoder, entering, hidden_lengths))[0].double().numpy()
@@ -163,6 +166,7 @@ def hear(loaded: LoadedModel, utterance: Utterance, options: SourceOptions) -> H
         logmel_times=shift * (np.arange(len(logmel)) + 0.5),
         hz=mel_centres(model.options.features),
         features=features,
+        scale=torch.ones(features.shape[2]) if scale is None else scale.expand(1, 1, -1).flatten(),
         lengths=frames,
         entering=entering,
         hidden_lengths=hidden_lengths,
@@ -287,7 +291,17 @@ def network_of(model: str, encoder: EncoderOptions, *, seed: int) -> tuple[Loade
         return fresh_network(encoder, seed=seed), f"a fresh network (seed {seed})"
     if encoder != EncoderOptions():
         raise UsageError("encoder.* gives the shape of a fresh network, and model= brings its own: leave one of them out")
+    if seed != 1:
+        raise UsageError(f"seed={seed} draws the weights of a fresh network, and model= brings its own: leave one of them out")
     return load_network(model), show_path(model)
+
+
+def refuse_unread(options: SourceOptions, names: Sequence[str], why: str) -> None:
+    """Raise UsageError for the first of these options that is set to something, for nothing would read it."""
+    plain = type(options)()
+    for name in names:
+        if getattr(options, name) != getattr(plain, name):
+            raise UsageError(f"{name}= is set, and {why}: leave it out")
 
 
 def describe_encoder(options: EncoderOptions) -> str:

@@ -99,6 +99,7 @@ class EncoderOptions:
             "peepholes": ("lstm",),
             "coupled": ("lstm",),
             "cell_projection": ("lstm",),
+            "forget_bias": ("lstm",),
             "activation": ("rnn", "mlp"),
             "context": ("mlp",),
             "truncation": ("rnn", "lstm", "gru"),
@@ -113,6 +114,12 @@ class EncoderOptions:
             raise UsageError(
                 "encoder.coupled=true does not go with encoder.forget_gate=false: coupling makes a forget gate out of the input "
                 "gate; leave one of them out"
+            )
+
+        if not self.forget_gate and self.forget_bias != type(self).__dataclass_fields__["forget_bias"].default:
+            raise UsageError(
+                f"encoder.forget_bias={self.forget_bias} does not go with encoder.forget_gate=false: there is no gate to bias; "
+                "leave one of them out"
             )
 
     def cell_options(self) -> CellOptions:

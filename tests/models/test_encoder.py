@@ -170,6 +170,8 @@ def test_start_values():
         ({"context": 2}, "encoder.context=2 does not go with encoder.cell=lstm: it is for mlp"),
         ({"cell": "mlp", "truncation": 5}, "encoder.truncation=5 does not go with encoder.cell=mlp"),
         ({"coupled": True, "forget_gate": False}, "encoder.coupled=true does not go with encoder.forget_gate=false"),
+        ({"cell": "gru", "forget_bias": 2.0}, "encoder.forget_bias=2.0 does not go with encoder.cell=gru: it is for lstm"),
+        ({"forget_gate": False, "forget_bias": 0.0}, "encoder.forget_bias=0.0 does not go with encoder.forget_gate=false"),
     ],
 )
 def test_switches_that_a_cell_does_not_have_are_refused(options, words):
