@@ -67,6 +67,20 @@ training, checkpoints (training.keep says how many a run keeps), and the end.
   asr-inspect ctc model=runs/yesno manifest=data/yesno/test.jsonl out=look
   asr-inspect ctc models=[runs/one,runs/two] a.wav target="ken lo" out=look""",
     ),
+    "saliency": Look(
+        "asr.inspection.saliency",
+        "SaliencyOptions",
+        "which time and frequency each decoded label depends on",
+        """\
+The log-posterior of each decoded label at its spike (or of any symbol at any
+time), shared out over time and frequency by integrated gradients: red where the
+sound speaks for the label, blue where it speaks against it.
+
+  asr-inspect saliency model=runs/fsdd a.wav out=look
+  asr-inspect saliency model=runs/phones manifest=dev.jsonl id=012 labels=[2,3] out=look
+  asr-inspect saliency model=runs/fsdd a.wav symbol=s time=0.4 out=look
+  asr-inspect saliency encoder.cell=rnn a.wav symbol=a out=look  (a fresh network)""",
+    ),
     "longlag": Look(
         "asr.inspection.longlag",
         "LonglagOptions",
@@ -74,11 +88,12 @@ training, checkpoints (training.keep says how many a run keeps), and the end.
         """\
 Trains small networks of every cell on the adding task and on temporal order
 (Hochreiter and Schmidhuber 1997) and shows which of them solve it at which lag,
-and how many sequences they needed. Needs no data; about two minutes on two cores.
+and how many sequences they needed. All begin with weights within +-0.1 and with
+a short lag that grows as they learn. Needs no data and a few minutes.
 
   asr-inspect longlag out=look
   asr-inspect longlag tasks=[adding] lags=[50,100,200] cells=[rnn,lstm1997,gru] out=look
-  asr-inspect longlag gate_bias=0 out=look      (every weight within +-0.1, gates too)""",
+  asr-inspect longlag growing=false gate_bias=5 out=look  (gates set to keep, whole lag)""",
         audio=False,
     ),
     "compare": Look(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: shortest lag at which both tasks can be drawn
+SHORTEST = 3
 #: how far from its target the answer to adding may be
 TOLERANCE = 0.04
 
@@ -31,12 +33,15 @@ class Task:
 
 
 def draw_adding(draw: np.random.Generator, lag: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers and marks; T is drawn from 2 lag to 2.2 lag, the marked steps lie among the first ten and the first T / 2 - 1."""
+    """Numbers and marks; T is drawn from 2 lag to 2.2 lag, the marked steps lie among the first ten and the first T / 2 - 1.
+
+    Below a lag of ten the first lag steps stand for the first ten. lag: 3 or more.
+    """
     longest = 2 * lag
     steps = int(draw.integers(longest, longest + longest // 10 + 1))
     x = np.zeros((steps, 2, batch), np.float32)
     x[:, 0] = draw.uniform(-1, 1, (steps, batch))
-    first = draw.integers(0, 10, batch)
+    first = draw.integers(0, min(10, lag), batch)
     second = draw.integers(0, lag - 2, batch)
     second += second >= first
     each = np.arange(batch)
@@ -47,15 +52,14 @@ def draw_adding(draw: np.random.Generator, lag: int, batch: int) -> tuple[np.nda
 
 
 def draw_order(draw: np.random.Generator, lag: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Symbols E a b c d B X Y, one input each; of 100 parts, X or Y come at 10 to 20 and 50 to 60, the end at 100 to 110.
-
-    40 parts are the lag. Classes: XX, XY, YX, YY.
+    """Symbols E a b c d B X Y, one input each; in parts of which 40 are the lag, X or Y come at 10 to 20 and 50 to 60, the end
+    at 100 to 110, where E is at 0. Classes: XX, XY, YX, YY.
     """
 
     def part(low: int, high: int, size: int | None = None):
         return draw.integers(math.ceil(low * lag / 40), math.floor(high * lag / 40) + 1, size)
 
-    steps = int(part(100, 110))
+    steps = int(part(100, 110)) + 1
     symbols = draw.integers(1, 5, (steps, batch))
     symbols[0], symbols[-1] = 0, 5
     times = (part(10, 20, batch), part(50, 60, batch))

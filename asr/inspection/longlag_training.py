@@ -1,6 +1,8 @@
 """Many small networks, trained side by side on the tasks of `asr.inspection.longlag_tasks`, each until it solves its own.
 
-Every cell is trained at every learning rate with every seed, with the same sequences for the same seed.
+Every cell is trained at every learning rate with every seed. Networks of the same seed see the same sequences, as far as they
+are at the same lag: from start values within +-0.1 a gate is half open and a state is halved at every step, so nothing reaches
+over a long lag at once, and a network begins with a short one that grows as it learns.
 """
 
 import math
@@ -8,13 +10,14 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from time import thread_time
 
 import numpy as np
 from tqdm import tqdm
 
 from asr.errors import UsageError
-from asr.inspection.longlag_tasks import TASKS, TOLERANCE, Sequences, Task, draw_batches
+from asr.inspection.longlag_tasks import SHORTEST, TASKS, TOLERANCE, Sequences, Task, draw_batches
 from asr.models.cells import CellOptions
 
 #: name -> how it is written, and the cell
@@ -27,8 +30,8 @@ CELLS: dict[str, tuple[str, CellOptions]] = {
     "coupled": ("LSTM, coupled gates", CellOptions(coupled=True)),
     "gru": ("GRU", CellOptions(cell="gru")),
 }
-#: share of fresh sequences that must be right
-SOLVED = 0.99
+#: share of fresh sequences that must be right; and of those looked at in between, for the lag to grow
+SOLVED, LEARNT = 0.99, 0.9
 #: updates between two looks at a network, sequences looked at, and fresh sequences that decide
 CHUNK, SCREENED, FRESH = 100, 256, 2000
 #: sequences that share a length in the last two
@@ -51,13 +54,16 @@ class LonglagOptions:
     seeds: int = 3
     #: every network has as many cells as fit into so many weights
     weights: int = 400
+    #: each network begins with a lag of 3 and goes on to half as much again when 90 % of its answers are right, up to the lag
+    #: asked for; false trains it with that lag from the start
+    growing: bool = True
     #: start values are uniform in +-0.1; this is added to the bias of what keeps the memory (forget gate, GRU's update gate) and
     #: taken from that of the LSTMs' input gates
-    gate_bias: float = 5.0
+    gate_bias: float = 0.0
     #: sequences per update, all of one length
     batch: int = 16
     #: updates (Adam) after which a network is given up
-    updates: int = 5000
+    updates: int = 8000
     #: largest norm of a batch's gradient
     clip: float = 1.0
     #: CPU threads (0 = all); changes no number
@@ -68,7 +74,7 @@ class LonglagOptions:
             chosen = getattr(self, name)
             if not chosen or len(set(chosen)) < len(chosen) or set(chosen) - known.keys():
                 raise UsageError(f"{name} must be one or more of {', '.join(known)}, each once, got [{','.join(chosen)}]")
-        for name, low, high in (("lags", 10, 2000), ("learning_rates", 0, 10)):
+        for name, low, high in (("lags", SHORTEST, 2000), ("learning_rates", 0, 10)):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values) or not all(max(low, 1e-9) <= value <= high for value in values):
                 raise UsageError(f"{name} must be different numbers from {low} to {high}, got {values}")
@@ -127,6 +133,14 @@ def start_values(net, *, gate_bias: float, seed: int) -> np.ndarray:
     return flat
 
 
+def stages(lag: int, growing: bool) -> list[int]:
+    """The lags that a network goes through, the one asked for last: each about two thirds of the next."""
+    found = [lag]
+    while growing and found[-1] * 2 // 3 >= SHORTEST:
+        found.append(found[-1] * 2 // 3)
+    return found[::-1]
+
+
 def share_right(net, flat: np.ndarray, sequences: Sequences) -> float:
     """Share of sequences answered rightly: within `TOLERANCE` of the target, or the right class."""
     from asr.inspection.longlag_kernels import outputs
@@ -155,8 +169,10 @@ class Trial:
     sequences: int
     #: share right of `FRESH` sequences drawn for this one look
     right: float
-    #: (training sequences, share right of the sequences looked at in between)
-    curve: tuple[tuple[int, float], ...]
+    #: longest lag at which `LEARNT` of the sequences looked at in between were right, 0 for none
+    reached: int
+    #: (training sequences, lag at this time, share right of the sequences looked at in between)
+    curve: tuple[tuple[int, int, float], ...]
     #: processor time, s
     seconds: float
 
@@ -174,8 +190,9 @@ class Attempt:
         self.net = fitting_network(CELLS[cell][1], TASKS[task], options.weights)
         self.flat = start_values(self.net, gate_bias=options.gate_bias, seed=seed)
         self.mean, self.square = np.zeros_like(self.flat), np.zeros_like(self.flat)
-        self.updates = self.looks = 0
-        self.curve: list[tuple[int, float]] = []
+        self.updates = self.looks = self.reached = 0
+        self.ahead = stages(lag, options.growing)
+        self.curve: list[tuple[int, int, float]] = []
         self.right = 0.0
         self.seconds = 0.0
         self.solved = False
@@ -184,8 +201,13 @@ class Attempt:
     def group(self) -> tuple[str, int, str]:
         return self.task, self.lag, self.cell
 
+    @property
+    def current(self) -> int:
+        """The lag it is at."""
+        return self.ahead[0]
+
     def advance(self, sequences: Sequences, screen: Sequences) -> None:
-        """`CHUNK` updates, a look, and where that is promising, the look that decides."""
+        """`CHUNK` updates, a look, and where that is promising, a longer lag or the look that decides."""
         from asr.inspection.longlag_kernels import train
 
         started = thread_time()
@@ -193,10 +215,15 @@ class Attempt:
         given = (sequences.x, sequences.lengths, sequences.targets)
         train(self.net, self.flat, self.mean, self.square, self.updates, *given, rate, clip)
         self.updates += len(sequences.lengths)
-        self.curve.append((self.updates * self.options.batch, share_right(self.net, self.flat, screen)))
-        if self.curve[-1][1] >= SOLVED:
+        right = share_right(self.net, self.flat, screen)
+        self.curve.append((self.updates * self.options.batch, self.current, right))
+        if right >= LEARNT:
+            self.reached = self.current
+        if right >= SOLVED and self.current == self.lag:
             self.examine()
             self.solved = self.right >= SOLVED
+        elif right >= LEARNT and self.current < self.lag:
+            del self.ahead[0]
         self.seconds += thread_time() - started
 
     def examine(self) -> None:
@@ -220,6 +247,7 @@ class Attempt:
             outcome="solved" if self.solved else ended,
             sequences=self.updates * self.options.batch,
             right=self.right,
+            reached=self.reached,
             curve=tuple(self.curve),
             seconds=self.seconds,
         )
@@ -241,12 +269,11 @@ def run_trials(options: LonglagOptions, *, progress: bool = False) -> list[Trial
         for task, lag in [(task, lag) for task in options.tasks for lag in options.lags]:
             together = [attempt for attempt in attempts if (attempt.task, attempt.lag) == (task, lag)]
             ahead = bar.n + len(together) * rounds
-            screen = draw_batches(TASKS[task], lag, batches=SCREENED // TOGETHER, batch=TOGETHER, seed=(0, 3, lag))
             for step in range(rounds):
                 active = unfinished(together)
                 if not active:
                     break
-                for job in [pool.submit(attempt.advance, fresh, screen) for attempt, fresh in _dealt(options, active, step)]:
+                for job in [pool.submit(attempt.advance, *drawn) for attempt, drawn in _dealt(options, active, step)]:
                     job.result()
                     bar.update()
                 solved = sum(attempt.solved for attempt in attempts)
@@ -261,14 +288,22 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _dealt(options: LonglagOptions, active: Sequence["Attempt"], step: int) -> list[tuple["Attempt", Sequences]]:
-    """The sequences of one round for each attempt: those of its seed, whatever its cell and learning rate."""
-    one, size = active[0], min(CHUNK, options.updates - step * CHUNK)
-    drawn = {
-        seed: draw_batches(TASKS[one.task], one.lag, batches=size, batch=options.batch, seed=(seed, 1, one.lag, step))
-        for seed in sorted({attempt.seed for attempt in active})
+def _dealt(
+    options: LonglagOptions, active: Sequence["Attempt"], step: int
+) -> list[tuple["Attempt", tuple[Sequences, Sequences]]]:
+    """The sequences of one round for each attempt, to learn from and to be looked at with: those of its lag, and of its seed."""
+    task, size = TASKS[active[0].task], min(CHUNK, options.updates - step * CHUNK)
+    fresh = {
+        (seed, lag): draw_batches(task, lag, batches=size, batch=options.batch, seed=(seed, 1, lag, step))
+        for seed, lag in sorted({(attempt.seed, attempt.current) for attempt in active})
     }
-    return [(attempt, drawn[attempt.seed]) for attempt in active]
+    screens = {lag: _screen(task, lag) for _, lag in fresh}
+    return [(one, (fresh[one.seed, one.current], screens[one.current])) for one in active]
+
+
+@lru_cache(maxsize=64)
+def _screen(task: Task, lag: int) -> Sequences:
+    return draw_batches(task, lag, batches=SCREENED // TOGETHER, batch=TOGETHER, seed=(0, 3, lag))
 
 
 def unfinished(attempts: Sequence[Attempt]) -> list[Attempt]:

@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from asr.inspection.longlag_training import (
     network,
     run_trials,
     share_right,
+    stages,
     start_values,
 )
 from asr.inspection.page import csv_text
@@ -134,8 +136,24 @@ def test_adding_is_the_task_of_1997() -> None:
     assert max(seconds) > 44, "late marks must occur"
 
 
+@pytest.mark.parametrize("lag", [3, 4, 6, 9])
+@pytest.mark.parametrize("name", TASKS)
+def test_short_lags_are_the_same_tasks(name: str, lag: int) -> None:
+    """What counts lies at least the lag before the end, at two different steps, and the target is told by it."""
+    for seed in range(40):
+        x, targets = TASKS[name].draw(np.random.default_rng(seed), lag, 6)
+        for b in range(6):
+            marked = np.flatnonzero(x[:, 1, b] == 1) if name == "adding" else np.flatnonzero(x[:, 6:, b].any(axis=1))
+            assert len(marked) == 2
+            assert len(x) - 1 - marked[-1] >= lag
+            if name == "adding":
+                assert targets[b] == pytest.approx(0.5 + x[marked, 0, b].sum() / 4)
+            else:
+                assert targets[b] == 2 * x[marked[0], 7, b] + x[marked[1], 7, b]
+
+
 def test_temporal_order_is_the_task_of_1997() -> None:
-    """Lag 40 is the paper's: 100 to 110 steps, X or Y at 10 to 20 and 50 to 60."""
+    """Lag 40 is the paper's: X or Y at 10 to 20 and 50 to 60, the end at 100 to 110, counted from 0."""
     lengths, times, classes = set(), [set(), set()], set()
     for seed in range(60):
         x, targets = draw_order(np.random.default_rng(seed), 40, 5)
@@ -155,7 +173,7 @@ def test_temporal_order_is_the_task_of_1997() -> None:
             rest = np.delete(symbols[1:-1, b], told - 1)
             assert rest.min() >= 1
             assert rest.max() <= 4
-    assert (min(lengths), max(lengths)) == (100, 110)
+    assert (min(lengths), max(lengths)) == (101, 111)
     assert [(min(place), max(place)) for place in times] == [(10, 20), (50, 60)]
     assert classes == {0, 1, 2, 3}
     for seed in range(20):
@@ -190,7 +208,15 @@ def test_start_values_are_uniform_and_gates_begin_by_keeping(name: str) -> None:
 
 
 SMALL = LonglagOptions(
-    tasks=["order"], lags=[10], cells=["rnn", "lstm1997"], learning_rates=[0.003, 0.03], seeds=2, updates=350, weights=300
+    tasks=["order"],
+    lags=[10],
+    cells=["rnn", "lstm1997"],
+    learning_rates=[0.003, 0.03],
+    growing=False,
+    gate_bias=5.0,
+    seeds=2,
+    updates=350,
+    weights=300,
 )
 
 
@@ -219,8 +245,77 @@ def test_a_solved_network_stops_its_cells_other_rates_and_no_other_cell(trials: 
     last = max(trial.sequences for trial in trials if trial.solved)
     assert {trial.sequences for trial in trials if trial.outcome == "stopped"} == {last}
     for trial in trials:
-        assert [seen for seen, _ in trial.curve] == [*range(1600, trial.sequences, 1600), trial.sequences]
+        assert [seen for seen, *_ in trial.curve] == [*range(1600, trial.sequences, 1600), trial.sequences]
+        assert {lag for _, lag, _ in trial.curve} == {10}
         assert 0 < trial.right <= 1
+
+
+# --- a lag that grows
+
+
+def test_the_lag_grows_by_half_up_to_the_one_asked_for() -> None:
+    assert stages(100, True) == [3, 5, 8, 12, 19, 29, 44, 66, 100]
+    assert stages(4, True) == [4]
+    assert stages(100, False) == [100]
+    for lag in range(5, 300):
+        assert all(1.4 <= after / before <= 1.8 for before, after in pairwise(stages(lag, True)))
+
+
+GROWING = LonglagOptions(tasks=["order"], lags=[40], cells=["rnn", "lstm"], learning_rates=[0.03], seeds=1, updates=4000)
+
+
+@pytest.fixture(scope="module")
+def grown() -> dict[str, Trial]:
+    return {trial.cell: trial for trial in run_trials(GROWING)}
+
+
+def test_from_plain_start_values_a_forget_gate_learns_to_keep_and_the_plain_network_does_not(grown: dict[str, Trial]) -> None:
+    """Every weight within +-0.1, gates too."""
+    assert GROWING.gate_bias == 0
+    plain, memory = grown["rnn"], grown["lstm"]
+    assert memory.solved
+    assert memory.reached == 40
+    assert not plain.solved
+    assert plain.reached < 20
+    assert plain.right < 0.5
+    for trial in (plain, memory):
+        lags = [lag for _, lag, _ in trial.curve]
+        assert lags == sorted(lags)
+        assert set(lags) <= set(stages(40, True))
+        for (_, lag, right), (_, after, _) in pairwise(trial.curve):
+            assert (after > lag) == (right >= 0.9 and lag < 40), "the lag grows when, and only when, it has been learnt"
+        assert trial.reached == max((lag for _, lag, right in trial.curve if right >= 0.9), default=0)
+
+
+def test_at_the_whole_lag_from_the_start_it_learns_nothing() -> None:
+    (trial,) = run_trials(replace(GROWING, cells=["lstm"], growing=False, updates=600))
+    assert trial.reached == 0
+    assert trial.right < 0.4
+    assert {lag for _, lag, _ in trial.curve} == {40}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch": 8}, {"clip": 0.01}, {"weights": 200}, {"gate_bias": 1.0}, {"growing": False}, {"learning_rates": [0.02]}],
+)
+def test_every_option_of_the_training_changes_it(changes: dict) -> None:
+    small = LonglagOptions(tasks=["adding"], lags=[20], cells=["peepholes"], learning_rates=[0.03], seeds=1, updates=100)
+    one, other = (run_trials(options)[0].curve[0] for options in (small, replace(small, **changes)))
+    assert one != other
+    assert run_trials(small)[0].curve[0] == one
+
+
+def test_the_picture_shows_how_the_lag_grows(grown: dict[str, Trial], monkeypatch) -> None:
+    monkeypatch.setattr("asr.inspection.longlag.run_trials", lambda options, progress: list(grown.values()))
+    report = look(GROWING, [], lambda text: None)
+    assert report.pictures[0].png.startswith(b"\x89PNG")
+    assert "how the lag grows" in report.pictures[0].caption
+    (table, _) = (list(csv.DictReader(io.StringIO(csv_text(each)))) for each in report.tables)
+    assert [float(row["longest lag learnt (median)"]) for row in table] == [grown["rnn"].reached, 40]
+    assert f"came to lag {grown['rnn'].reached}" in report.summary
+    facts = dict(report.facts)
+    assert facts["start values"] == "all weights uniform in +-0.1"
+    assert facts["lag"] == "grows from 3 to the lag asked for"
 
 
 def test_threads_change_no_number(trials: list[Trial]) -> None:
@@ -228,13 +323,16 @@ def test_threads_change_no_number(trials: list[Trial]) -> None:
     assert [replace(trial, seconds=0.0) for trial in again] == [replace(trial, seconds=0.0) for trial in trials]
 
 
-def test_the_best_rate_solves_most_then_is_right_most_often_then_is_quickest() -> None:
-    one = Trial("adding", 10, "gru", 0.1, 1, 400, 9, "solved", 800, 0.995, ((800, 1.0),), 1.0)
+def test_the_best_rate_solves_most_then_comes_furthest_then_is_right_most_often_then_is_quickest() -> None:
+    one = Trial("adding", 10, "gru", 0.1, 1, 400, 9, "solved", 800, 0.995, 10, ((800, 10, 1.0),), 1.0)
     slow, quick = replace(one, learning_rate=0.2, sequences=900), replace(one, learning_rate=0.3, sequences=700)
-    failed = replace(one, learning_rate=0.4, outcome="not solved", right=0.4)
+    failed = replace(one, learning_rate=0.4, outcome="not solved", right=0.4, reached=4)
     worse = replace(failed, learning_rate=0.5, right=0.3)
+    further = replace(worse, learning_rate=0.6, reached=6)
     assert best_outcomes([failed, slow, quick, one])[0].trials == (quick,)
     assert best_outcomes([worse, failed])[0].trials == (failed,)
+    assert best_outcomes([worse, failed, further])[0].trials == (further,)
+    assert best_outcomes([further])[0].reached == 6
     both = best_outcomes([replace(quick, seed=2), failed, replace(failed, seed=2), quick])[0]
     assert both.solved == 2
     assert both.sequences == 700
@@ -262,7 +360,7 @@ def test_the_report_holds_the_table_the_curve_and_the_numbers(trials: list[Trial
         ("tasks", [], "tasks must be one or more of adding, order"),
         ("tasks", ["adding", "multiplying"], "tasks must be"),
         ("cells", ["lstm", "lstm"], "cells must be one or more of rnn"),
-        ("lags", [5], "lags must be different numbers from 10"),
+        ("lags", [2], "lags must be different numbers from 3"),
         ("learning_rates", [0.0], "learning_rates must be different numbers"),
         ("seeds", 0, "seeds=0 is out of range"),
         ("weights", 10, "weights=10 is out of range"),
