@@ -293,10 +293,16 @@ def test_training_refuses_it_before_the_first_step(case, asr, tmp_path):
 
 
 @each({name: row for name, row in REFUSED.items() if row.decoding_finds})
-def test_what_the_headers_hide_stops_training_at_the_first_reading(case, asr, tmp_path):
-    told(asr("train", *train_words(case.folder, tmp_path / "run")), 3, "bad.wav", *case.words)
-    assert report_of(tmp_path / "run")["train"]["problems"] == []
+def test_what_the_headers_hide_is_found_before_the_first_step(case, asr, tmp_path):
+    """All recordings are read then, whatever the check was."""
+    verdict = told(asr("train", *train_words(case.folder, tmp_path / "run")), 3, "1 of 3", "bad.wav", *case.words)
+    row_of(verdict, "line 2, bad: ")
+    (problem,) = report_of(tmp_path / "run")["train"]["problems"]
+    assert (problem["kind"], problem["where"], problem["id"]) == (case.row.kind, f"{case.folder}/train.jsonl:2", "bad")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    skip = {"data__on_bad": "skip", "data__max_bad_fraction": 0.5}
+    fine(asr("train", *train_words(case.folder, tmp_path / "run", **skip)))
+    assert report_of(tmp_path / "run")["train"]["usable"] == 2
 
 
 @each(REFUSED)
