@@ -166,6 +166,16 @@ def poison(tensors: dict[str, np.ndarray]) -> None:
     tensors["head.linear.bias"][1] = np.nan
 
 
+def with_pieces(text: str) -> Callable[[Path], None]:
+    """A model of byte pairs with these tokens."""
+
+    def apply(model: Path) -> None:
+        with_config(lambda x: x["tokens"].update(unit="bytepairs", size=4))(model)
+        (model / "tokens.txt").write_text(text, encoding="utf-8")
+
+    return apply
+
+
 OTHER_MODELS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "S3-target": (with_config(lambda x: x["model"].update(_target_="os.system")), ("unknown option model._target_",)),
     "S3-inner": (
@@ -199,6 +209,14 @@ OTHER_MODELS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "S8-shape": (with_config(lambda x: x["model"]["encoder"].update(width=25)), ("config.json asks for", "[100")),
     "S8-missing": (with_tensors(lambda x: x.pop("head.linear.bias")), ("lacks the weights 'head.linear.bias'",)),
     "S8-extra": (with_tensors(lambda x: x.update(more=np.zeros(3, np.float32))), ("holds unknown weights 'more'",)),
+    "S12-joint": (with_pieces("<blank> 0\n▁b 1\n▁ 2\na 3\n"), ("tokens.txt", "'▁b', is no joint of two symbols before it")),
+    "S12-space": (with_pieces("<blank> 0\nab 1\na 2\nb 3\n"), ("tokens.txt", "no symbol '▁', which begins a word")),
+    "S12-inside": (with_pieces("<blank> 0\na▁ 1\n▁ 2\na 3\n"), ("tokens.txt", "is no piece of a word")),
+    "S12-unit": (
+        lambda model: (model / "tokens.txt").write_text("<blank> 0\n▁a 1\n▁ 2\na 3\n", encoding="utf-8"),
+        ("tokens.txt", "'▁a', is not one character, but tokens.unit=characters"),
+    ),
+    "S12-size": (with_config(lambda x: x["tokens"].update(unit="bytepairs", size=-1)), ("tokens.size=-1 is out of range",)),
 }
 
 
