@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
+from PIL import Image
 
 #: Okabe and Ito's colours, told apart with every kind of colour vision; black and yellow are left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F4F24")
@@ -33,12 +34,16 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file; the same figure gives the same bytes."""
-    picture = io.BytesIO()
+    """The figure as a PNG file; the same figure gives the same bytes. 256 colours that cover all it has, a third of the size."""
+    drawn = io.BytesIO()
     with warnings.catch_warnings():
         # a script that the font lacks becomes boxes in the picture; the numbers beside it spell it out
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(picture, dpi=DPI, format="png", metadata={"Software": None})
+        figure.savefig(drawn, dpi=DPI, format="png", metadata={"Software": None})
+    with Image.open(drawn) as image:
+        few = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    picture = io.BytesIO()
+    few.save(picture, "PNG", optimize=True, dpi=(DPI, DPI))
     return picture.getvalue()
 
 
