@@ -32,7 +32,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 #: every so many sentences one is held out
@@ -68,7 +70,10 @@ def sentences(paths: Iterable[Path]) -> Iterator[list[str]]:
 
 
 def write_parts(asked: argparse.Namespace, train: Path, held_out: Path) -> dict[str, int]:
-    """Write both parts, one sentence per line; how many words they have."""
+    """Write both parts, one sentence per line; how many words they have.
+
+    In a process of its own: a child's peak of memory counts from that of the process that starts it.
+    """
     counts = {"words": 0, "held_out_words": 0}
     with train.open("w") as training, held_out.open("w") as testing:
         for number, words in enumerate(sentences(files_of(asked.text))):
@@ -77,7 +82,7 @@ def write_parts(asked: argparse.Namespace, train: Path, held_out: Path) -> dict[
             counts[name] += len(words)
             if counts["words"] >= asked.words:
                 return counts
-    sys.exit(f"the text has {counts['words']} words to train on, --words asks for {asked.words}; give more --text")
+    return counts
 
 
 def run(command: Sequence[str], **streams: object) -> Cost:
@@ -135,20 +140,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="language-model-") as name:
         folder = Path(name)
         train, held_out = folder / "train.txt", folder / "held-out.txt"
-        result |= write_parts(asked, train, held_out)
-        print(f"{result['words']} words to train on, {result['held_out_words']} held out", flush=True)
-        for side in ("ours", "lmplz") if asked.lmplz else ("ours",):
-            arpa = folder / f"{side}.arpa"
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            counts = pool.submit(write_parts, asked, train, held_out).result()
+        if counts["words"] < asked.words:
+            sys.exit(f"the text has {counts['words']} words to train on, --words asks for {asked.words}; give more --text")
+        print(f"{counts['words']} words to train on, {counts['held_out_words']} held out", flush=True)
+        result |= counts
+        arpas = {side: folder / f"{side}.arpa" for side in (("ours", "lmplz") if asked.lmplz else ("ours",))}
+        for side, arpa in arpas.items():
             cost = train_ours(asked, train, arpa) if side == "ours" else train_theirs(asked, train, arpa, folder)
-            all_tokens, known = perplexities(arpa, held_out)
+            print(f"{side:6} {cost.wall_s:.1f} s ({cost.cpu_s:.1f} s of processor), {cost.peak_mb:.0f} MiB", flush=True)
             result |= {f"{key}_{side}": round(value, 2) for key, value in vars(cost).items()}
-            result |= {f"perplexity_{side}": all_tokens, f"perplexity_known_{side}": known}
+        for side, arpa in arpas.items():
+            all_tokens, known = perplexities(arpa, held_out)
             kenlm = by_kenlm(arpa, held_out)
-            if kenlm is not None:
-                result[f"perplexity_{side}_by_kenlm"] = round(kenlm, 2)
-            spent = f"{cost.wall_s:.1f} s ({cost.cpu_s:.1f} s of processor), {cost.peak_mb:.0f} MiB"
-            scored = f"perplexity {all_tokens:.2f}, {known:.2f} of known words, {kenlm or math.nan:.2f} by KenLM"
-            print(f"{side:6} {spent}, {scored}", flush=True)
+            again = "" if kenlm is None else f", {kenlm:.2f} by KenLM"
+            print(f"{side:6} perplexity {all_tokens:.2f}, {known:.2f} of known words{again}", flush=True)
+            result |= {f"perplexity_{side}": all_tokens, f"perplexity_known_{side}": known}
+            result |= {} if kenlm is None else {f"perplexity_{side}_by_kenlm": round(kenlm, 2)}
     if asked.lmplz:
         pairs = {"ratio": "perplexity", "ratio_known": "perplexity_known"}
         result |= {name: round(result[f"{key}_ours"] / result[f"{key}_lmplz"], 5) for name, key in pairs.items()}  # type: ignore

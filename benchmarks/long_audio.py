@@ -2,8 +2,9 @@
 
 The recordings of a manifest (speechocean762's `dev`, say) are joined end to end. `asr-decode` then decodes
 
-* an hour of them, and ten minutes of them, as single files: real-time factor of the whole command, start-up included, and the
-  peak of its memory for both lengths, which must be alike;
+* an hour of them, and ten minutes of them, as single files: real-time factor of the whole command, start-up included, by the
+  clock (`rtf`) and by the processor time that it used on all cores (`cpu_rtf`, per core: what the clock would say on a quiet
+  machine whose cores are all busy), and the peak of its memory for both lengths, which must be alike;
 * pieces of ten minutes, once heard whole and once cut: word error rate of both against the joined transcripts.
 
     python benchmarks/long_audio.py --model runs/so762/characters --manifest data/dev.jsonl --lm words.arpa --beam 16
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +63,18 @@ def tens_of_minutes(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
     return groups
 
 
-def run(words: list[str], files: list[Path], threads: int) -> tuple[dict[str, str], float, float]:
-    """`asr-decode ... FILES`: text by file, wall seconds, peak memory in MiB."""
+@dataclass(frozen=True)
+class Run:
+    #: text by file
+    texts: dict[str, str]
+    wall_s: float
+    #: of all threads together
+    cpu_s: float
+    peak_mb: float
+
+
+def run(words: list[str], files: list[Path], threads: int) -> Run:
+    """`asr-decode ... FILES`."""
     command = [sys.executable, "-m", "asr", "decode", *words, f"threads={threads}", "format=json", *map(str, files)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryFile("w+") as shown, tempfile.TemporaryFile("w+") as told:
@@ -76,7 +88,7 @@ def run(words: list[str], files: list[Path], threads: int) -> tuple[dict[str, st
         if process.returncode:
             raise SystemExit(f"{' '.join(command)}\n{told.read()}")
         texts = {line["id"]: line["text"] for line in map(json.loads, shown)}
-    return texts, seconds, usage.ru_maxrss / 1024
+    return Run(texts, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -104,17 +116,20 @@ def main() -> None:
         joined(utterances, TEN_MINUTES + CUT_AT, ten)
         joined(utterances, asked.seconds, hour)
         run(beam, [ten], asked.threads)  # compiles what is compiled once
-        _, _, result["peak_mb_ten_minutes"] = run(beam, [ten], asked.threads)
-        _, seconds, result["peak_mb_hour"] = run(beam, [hour], asked.threads)
-        result.update(hour_seconds=soundfile.info(hour).duration, wall_seconds=round(seconds, 2))
-        result["rtf"] = round(seconds / soundfile.info(hour).duration, 5)
+        result["peak_mb_ten_minutes"] = round(run(beam, [ten], asked.threads).peak_mb)
+        result["load"] = round(os.getloadavg()[0], 1)
+        done = run(beam, [hour], asked.threads)
+        length = soundfile.info(hour).duration
+        result |= {"peak_mb_hour": round(done.peak_mb), "hour_seconds": length, "wall_seconds": round(done.wall_s, 2)}
+        result |= {"cpu_seconds": round(done.cpu_s, 2), "rtf": round(done.wall_s / length, 5)}
+        result["cpu_rtf"] = round(done.cpu_s / length / asked.threads, 5)
         pieces, references = [], []
         for number, group in enumerate(tens_of_minutes(utterances)):
             pieces.append(places / f"{number}.wav")
             references.append(joined(group, sum(one.duration for one in group), pieces[-1]))
         for name, search in (("greedy", [*words, "decoder=greedy"]), ("beam", beam)):
             for way, limit in (("whole", 7200), ("split", CUT_AT)):
-                texts, _, _ = run([*search, f"max_seconds={limit}"], pieces, asked.threads)
+                texts = run([*search, f"max_seconds={limit}"], pieces, asked.threads).texts
                 rate = word_error_rate(references, [texts[str(piece)] for piece in pieces])
                 result[f"wer_{name}_{way}"] = round(rate, 3)
     for name, value in result.items():
