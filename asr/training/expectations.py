@@ -6,6 +6,8 @@ from asr.training.plan import show_hours
 
 #: So many different words are a list to choose from rather than a language.
 FEW_WORDS = 60
+#: h
+TOO_LITTLE = 0.02
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def expectations(*, hours: float, different_words: int, new_voices: bool) -> lis
             "roughly, and not measured here: it takes some tens of hours before free speech becomes readable; until then a "
             "language model of your own texts (asr-lm, then asr-decode decoder=beam lm=FILE) helps most"
         )
+    if hours < TOO_LITTLE:
+        lines.append("roughly, and not measured here: so little is enough to try the commands, not to recognise anything")
     if not new_voices:
         lines.append(
             "the part set aside may hold voices of the training, so strangers will be understood less well than its figures say"

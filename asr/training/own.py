@@ -199,7 +199,9 @@ def _plan(prepared: Prepared, config: TrainConfig, typed: frozenset[str], root: 
         encoded = {one.text: tokenizer.encode(one.text) for one in spoken}
         seconds_to_frames = lambda seconds: frames(int(seconds * now.features.sample_rate))  # noqa: E731
         settle(steps_choice(spoken, encoded.__getitem__, seconds_to_frames, fastest))
-    settle(*schedule_choices(size, [one.duration for one in spoken], rate=TUNING_RATE if config.init else 1.0))
+    fixed = {key: getattr(getattr(config, group), name) for key in typed for group, _, name in [key.partition(".")] if name}
+    rate = TUNING_RATE if config.init else 1.0
+    settle(*schedule_choices(size, [one.duration for one in spoken], rate=rate, fixed=fixed))
     plan = Plan(tuple(choices))
     return plan, [*_told_of(prepared, tokenizer, root), *_chosen(plan, typed), *_expected(prepared, hours, tokenizer)]
 

@@ -4,7 +4,7 @@ Every choice is a key of `asr-train` that any typed key, or an experiment, overr
 hours are those of the recipes with measured numbers, the others follow the same line and have not been measured.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -161,16 +161,22 @@ def network_choice(size: Size, hours: float) -> Choice:
     return Choice(keys, f"network: a {_word_for(size)} one, for {show_hours(hours)} of speech to learn from")
 
 
-def schedule_choices(size: Size, durations: Sequence[float], *, rate: float = 1.0) -> list[Choice]:
-    """Batches, epochs and what hangs on them; `rate` scales learning rate and steps, below 1 for a network that has learnt."""
-    utterances = max(2, min(size.utterances, len(durations) // 10))
-    batches = BatchOptions(utterances=utterances, seconds=size.seconds)
-    per_epoch = len(batch_order(durations, options=batches, seed=1, epoch=1))
-    epochs = min(max(round(rate * size.steps / per_epoch), EPOCHS[0]), EPOCHS[1])
+def schedule_choices(
+    size: Size, durations: Sequence[float], *, rate: float = 1.0, fixed: Mapping[str, Any] | None = None
+) -> list[Choice]:
+    """Batches, epochs and what hangs on them; `rate` scales learning rate and steps, below 1 for a network that has learnt.
+
+    `fixed` holds values that were typed, by key: the others are chosen to go with them.
+    """
+    fixed = fixed or {}
+    utterances = fixed.get("batches.utterances", max(2, min(size.utterances, len(durations) // 10)))
+    seconds = fixed.get("batches.seconds", size.seconds)
+    per_epoch = len(batch_order(durations, options=BatchOptions(utterances=utterances, seconds=seconds), seed=1, epoch=1))
+    epochs = fixed.get("training.epochs", min(max(round(rate * size.steps / per_epoch), EPOCHS[0]), EPOCHS[1]))
     steps = epochs * per_epoch
     training: dict[str, Any] = {
         "batches.utterances": utterances,
-        "batches.seconds": size.seconds,
+        "batches.seconds": seconds,
         "training.epochs": epochs,
         "optim.learning_rate": round(rate * size.rate, 6),
         "optim.warmup_steps": min(max(steps // 20, 20), 500),
@@ -186,7 +192,8 @@ def schedule_choices(size: Size, durations: Sequence[float], *, rate: float = 1.
         "augment.time_width": 0.05,
         "augment.start_epoch": min(-(-CALM_STEPS // per_epoch), max(1, epochs // 4)),
     }
-    told = f"training: {epochs} times through {len(durations)} recordings in {per_epoch} batches, {steps:,} steps"
+    times = "once" if epochs == 1 else f"{epochs} times"
+    told = f"training: {times} through {len(durations)} recordings in {per_epoch} batches, {steps:,} steps"
     return [
         Choice(training, told),
         Choice(masks, "variation: each recording slower, faster and with gaps, to learn more from it"),

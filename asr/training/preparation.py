@@ -33,13 +33,19 @@ class Part:
 
 def manifest_path(config: TrainConfig, name: str) -> Path:
     if not config.data.dir:
-        raise UsageError("data.dir is not set: give the folder that `asr-data prepare` wrote, data.dir=DIR")
+        raise UsageError(
+            "data.dir is not set: give the folder that `asr-data prepare` wrote, data.dir=DIR, or a folder of recordings with "
+            "their texts, data.folder=DIR"
+        )
     folder = Path(config.data.dir)
     if not folder.is_dir():
         raise UsageError(f"data.dir={folder} is not a folder: make it with `asr-data prepare CORPUS --root DIR --out {folder}`")
     path = folder / name
     if not path.is_file():
-        raise DataError(f"{path} does not exist: training needs a training and a validation manifest in data.dir")
+        raise DataError(
+            f"{path} does not exist: training needs a training and a validation manifest in data.dir; a folder of recordings "
+            "with their texts is given by data.folder=DIR"
+        )
     return path
 
 

@@ -79,6 +79,11 @@ def test_epochs_follow_from_the_steps(count, utterances, epochs):
     batches = cut_batches(range(count), durations, BatchOptions(utterances=utterances, seconds=size.seconds))
     assert EPOCHS[0] <= epochs <= EPOCHS[1]
     assert epochs in EPOCHS or abs(epochs * len(batches) - size.steps) < len(batches)
+    typed = {"training.epochs": 7, "batches.utterances": 3, "batches.seconds": 500.0}
+    ours, masks = schedule_choices(size, durations, fixed=typed)
+    assert {key: ours.keys[key] for key in typed} == typed
+    assert f"training: 7 times through {count} recordings in {-(-count // 3)} batches" in ours.reason
+    assert masks.keys["augment.start_epoch"] == 1
     tuned = schedule_choices(size, durations, rate=0.3)[0].keys
     assert tuned["training.epochs"] <= epochs
     assert tuned["optim.learning_rate"] == pytest.approx(0.3 * size.rate)
@@ -173,6 +178,7 @@ def test_claims_are_those_of_the_readme():
     ("hours", "words", "new_voices", "row", "said", "unsaid"),
     [
         (0.05, 2, True, YESNO, "you have 3.0 min with 2 different words", "roughly"),
+        (0.01, 2, True, YESNO, "you have 0.6 min with 2 different words", "less"),
         (0.3, 10, True, FSDD, "you have 18 min", "roughly"),
         (0.3, 900, True, SENTENCES, "18 min, less, so expect more errors", "set aside"),
         (30, 9000, False, SENTENCES, "30.0 h, more than was ever measured with this toolkit", "expect more errors"),
@@ -186,3 +192,4 @@ def test_what_to_expect(hours, words, new_voices, row, said, unsaid):
     assert unsaid not in "\n".join(lines)
     assert any("set aside may hold voices of the training" in line for line in lines) != new_voices
     assert all("not measured" in line for line in lines if line.startswith("roughly"))
+    assert any("not to recognise anything" in line for line in lines) == (hours < 0.02)
