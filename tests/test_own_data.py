@@ -252,6 +252,7 @@ def with_texts(*texts: str) -> Callable[[Path], None]:
         (lambda root: root.mkdir(), 3, ("holds no recording (expected .wav",)),
         (without_texts, 3, ("none of its 12 recordings has a transcript", "s0/0.wav to 0.txt beside it", "asr-data prepare")),
         (one_recording, 3, ("1 recording with a transcript is too few", "3 are the least, some hundred a beginning")),
+        (lambda root: fill(root / "test"), 3, ("its recordings lie in test, none in train; name a part train",)),
         (with_texts(""), 3, ("0 of 12 usable: 12 empty-text",)),
         (with_texts("?!", "..."), 3, ("no symbol to learn: all training transcripts are empty after normalisation",)),
         (with_texts("ab <unk>"), 3, ("holds <unk>, a name the toolkit keeps for itself",)),
@@ -268,7 +269,7 @@ def with_texts(*texts: str) -> Callable[[Path], None]:
             ),
         ),
     ],
-    ids=["missing", "file", "empty", "no-texts", "one", "empty-texts", "marks-only", "reserved", "some"],
+    ids=["missing", "file", "empty", "no-texts", "one", "no-train", "empty-texts", "marks-only", "reserved", "some"],
 )
 def test_folders_that_cannot_be_used(asr, tmp_path, make, code, words):
     make(tmp_path / "mine")
@@ -303,6 +304,7 @@ def test_everything_wrong_is_in_the_report_and_can_be_left_out(asr, tmp_path):
         (("data.folder=ROOT", "run_dir=ROOT"), "lies in data.folder="),
         (("data.folder=ROOT", "run_dir=RUN", "data.dir=ROOT"), "data.dir and data.folder exclude each other"),
         (("data.folder=ROOT", "run_dir=RUN", "tokens=phones"), "tokens.unit=phones needs phones"),
+        (("data.folder=ROOT", "run_dir=RUN", "data.valid=v.jsonl"), "data.train and data.valid name manifests of data.dir"),
         (("data.folder=ROOT", "run_dir=RUN", "data.split_by=voice"), "data.split_by must be one of auto, speaker, utterance"),
         (("data.folder=ROOT", "run_dir=RUN", "data.valid_fraction=0"), "the first above 0"),
         (("data.folder=ROOT", "run_dir=RUN", "data.test_fraction=0.95"), "that leave something to train"),

@@ -26,7 +26,7 @@ from asr.text.tokenizer import Tokenizer, normalize, show_symbol
 from asr.training.checkpoint import locked
 from asr.training.expectations import expectations
 from asr.training.folder_record import FORMAT, RECORD, mark_files, read_record, refuse_changed
-from asr.training.options import TrainConfig
+from asr.training.options import DataOptions, TrainConfig
 from asr.training.plan import (
     SPEEDS,
     Choice,
@@ -129,6 +129,10 @@ def _refuse_places(config: TrainConfig, root: Path, run_dir: Path) -> None:
         raise UsageError("run_dir is not set: give a folder for the model and its checkpoints, run_dir=DIR")
     if config.data.dir:
         raise UsageError("data.dir and data.folder exclude each other: prepared manifests, or a folder of recordings")
+    if (config.data.train, config.data.valid) != (DataOptions.train, DataOptions.valid):
+        raise UsageError(
+            "data.train and data.valid name manifests of data.dir and do not go with data.folder, which gets its own"
+        )
     if config.tokens.unit == "phones":
         raise UsageError(
             "tokens.unit=phones needs phones, and data.folder gives words; leave it out, or prepare a corpus with phones"
@@ -159,8 +163,12 @@ def _prepare(root: Path, config: TrainConfig) -> Prepared:
             f"{shown}: none of its {len(prepared.problems)} recordings has a transcript: write what is said in {example} to "
             f"{text} beside it; tables and other layouts are read by asr-data prepare"
         )
+    if found and not prepared.parts.get("train"):
+        raise DataError(
+            f"{shown}: its recordings lie in {' and '.join(sorted(prepared.parts))}, none in train; name a part train"
+        )
     too_few = [problem.message for problem in prepared.problems if problem.kind == TOO_FEW]
-    if found < FEWEST or not prepared.parts.get("train"):
+    if found < FEWEST:
         listed = "".join(f"\n  {problem}" for problem in prepared.problems[:20] if problem.kind != TOO_FEW)
         raise DataError(
             f"{shown}: {found} recording{'s' * (found != 1)} with a transcript {'is' if found == 1 else 'are'} too few: one part "
@@ -217,12 +225,17 @@ def _overlaid(config: TrainConfig, keys: Mapping[str, Any], typed: frozenset[str
 
 
 def _start_choice(init: str) -> Choice:
-    """Features, network and text rules of the model to start from, so that its weights fit."""
-    start = load_model(init)
-    options, tokens = start.model.options, asdict(start.tokenizer.options)
-    keys = {f"{group}.{name}": value for group in asdict(options) for name, value in asdict(options)[group].items()}
+    """Features, network and text rules of the model to start from, so that its weights fit, where they are not the defaults."""
+    start, defaults = load_model(init), asdict(TrainConfig())
+    groups = asdict(start.model.options)
     if start.tokenizer.options.writes_text:
-        keys |= {f"tokens.{name}": tokens[name] for name in ("unit", "size", "unicode", "case", "punctuation", "digits", "map")}
+        groups["tokens"] = {name: value for name, value in asdict(start.tokenizer.options).items() if name != "extra"}
+    keys = {
+        f"{group}.{name}": value
+        for group, values in groups.items()
+        for name, value in values.items()
+        if value != defaults[group][name]
+    }
     return Choice(keys, f"start: features, network and text rules as in {show_path(init)}, so that its weights fit")
 
 

@@ -4,6 +4,7 @@ Every choice is a key of `asr-train` that any typed key, or an experiment, overr
 hours are those of the recipes with measured numbers, the others follow the same line and have not been measured.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -217,4 +218,6 @@ def _word_for(size: Size) -> str:
 def _as_typed(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(_as_typed, value))}]"
+    if isinstance(value, (bool, dict)):
+        return json.dumps(value, ensure_ascii=False)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -152,10 +152,10 @@ def test_the_rate_is_that_of_most_recordings(rates, rate):
 
 
 def test_what_is_typed_is_not_told():
-    plan = Plan((Choice({"a.x": 1, "a.y": [0.9, 1.0]}, "first"), Choice({"b.z": 2e-3}, "second")))
-    assert plan.keys == {"a.x": 1, "a.y": [0.9, 1.0], "b.z": 2e-3}
-    assert plan.lines() == ["first", "    a.x=1 a.y=[0.9,1]", "second", "    b.z=0.002"]
-    assert plan.lines(frozenset({"a.x", "b.z"})) == ["first", "    a.y=[0.9,1]"]
+    plan = Plan((Choice({"a.x": 1, "a.y": [0.9, 1.0]}, "first"), Choice({"b.z": 2e-3, "b.t": True, "b.m": {"é": "e"}}, "second")))
+    assert plan.keys == {"a.x": 1, "a.y": [0.9, 1.0], "b.z": 2e-3, "b.t": True, "b.m": {"é": "e"}}
+    assert plan.lines() == ["first", "    a.x=1 a.y=[0.9,1]", "second", '    b.z=0.002 b.t=true b.m={"é": "e"}']
+    assert plan.lines(frozenset({"a.x", "b.z", "b.t", "b.m"})) == ["first", "    a.y=[0.9,1]"]
 
 
 def test_hours_are_told_as_people_say_them():
