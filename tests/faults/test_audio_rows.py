@@ -585,7 +585,8 @@ def test_a29_a_recording_is_cut_while_it_is_used(good, asr, run_dir, monkeypatch
             "RIFF header promises",
             "copy or download it again",
         )
-    assert report_of(tmp_path / "run")["train"]["problems"] == [], "it was whole when it was checked"
+    (problem,) = report_of(tmp_path / "run")["train"]["problems"]
+    assert (problem["kind"], problem["id"]) == ("cut-file", "test-001"), "whole when it was checked, and listed all the same"
     path.write_bytes(whole)
     out = tmp_path / "hyp.jsonl"
     cut_before_reading(monkeypatch, "asr.decoding.recognizer", path)
