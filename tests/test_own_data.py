@@ -342,7 +342,9 @@ def test_the_split_can_be_chosen(asr, tmp_path):
     counts = {path.stem: len(read_lines(path)) for path in (tmp_path / "run" / "data").glob("*.jsonl")}
     assert counts == {"train": 24, "valid": 6}
     assert f"manifest={tmp_path / 'run' / 'data' / 'valid.jsonl'}" in next_commands(outcome.err)[0]
+    assert "may hold voices of the training" in outcome.err
     outcome = fine(asr("train", *line[:1], f"run_dir={tmp_path / 'second'}", *TINY))
+    assert "may hold voices of the training" not in outcome.err
     assert "only 33 % is left to train; data.split_by=utterance leaves more" in outcome.err
 
 
@@ -351,6 +353,7 @@ def test_parts_of_its_own(asr, tmp_path):
         fill(tmp_path / "mine" / part, speakers=2, takes=takes)
     outcome = fine(asr("train", f"data.folder={tmp_path / 'mine'}", f"run_dir={tmp_path / 'run'}", *TINY))
     assert "train, test as the corpus has them; valid cut from train" in outcome.err
+    assert "may hold voices of the training" in outcome.err, "both parts have an s0"
     assert len(read_lines(tmp_path / "run" / "data" / "test.jsonl")) == 6
 
 

@@ -45,9 +45,13 @@ def expectations(*, hours: float, different_words: int, new_voices: bool) -> lis
         near = YESNO if hours < 0.1 else FSDD
         lines = [f"{_told(near)}; you have {show_hours(hours)} with {different_words} different words"]
     else:
-        more = "more than was ever measured with this toolkit, so expect fewer errors" if hours > SENTENCES.hours else None
-        less = "less, so expect more errors, unless your speakers, words or sentences vary little"
-        lines = [f"{_told(SENTENCES)}; you have {show_hours(hours)}, {more or less}"]
+        share = hours / SENTENCES.hours
+        if share > 1.25:
+            how = "more than was ever measured with this toolkit, so expect fewer errors"
+        else:
+            how = "about as much, so expect about as many errors" if share > 0.8 else "less, so expect more errors"
+            how += ", unless your speakers, words or sentences vary less"
+        lines = [f"{_told(SENTENCES)}; you have {show_hours(hours)}, {how}"]
         lines.append(
             "roughly, and not measured here: it takes some tens of hours before free speech becomes readable; until then a "
             "language model of your own texts (asr-lm, then asr-decode decoder=beam lm=FILE) helps most"

@@ -335,7 +335,9 @@ def _chosen(plan: Plan, typed: frozenset[str]) -> list[str]:
 def _expected(prepared: Prepared, hours: float, tokenizer: Tokenizer) -> list[str]:
     train = [tokenizer.normalize(one.text or "") for one in prepared.parts["train"]]
     words = {word for text in train for word in text.split()}
-    new_voices = "split by speaker" in prepared.split
+    voices = {part: {one.speaker for one in items} for part, items in prepared.parts.items() if items}
+    aside = voices.get("test") or voices.get("dev") or voices["valid"]
+    new_voices = None not in aside and aside.isdisjoint(voices["train"])
     lines = ["what to expect:"]
     lines += [f"  {line}" for line in expectations(hours=hours, different_words=len(words), new_voices=new_voices)]
     counts = Counter("".join(train))

@@ -181,6 +181,7 @@ def test_claims_are_those_of_the_readme():
         (0.01, 2, True, YESNO, "you have 0.6 min with 2 different words", "less"),
         (0.3, 10, True, FSDD, "you have 18 min", "roughly"),
         (0.3, 900, True, SENTENCES, "18 min, less, so expect more errors", "set aside"),
+        (2.4, 900, True, SENTENCES, "2.4 h, about as much, so expect about as many errors, unless", "more errors"),
         (30, 9000, False, SENTENCES, "30.0 h, more than was ever measured with this toolkit", "expect more errors"),
     ],
 )
