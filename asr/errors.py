@@ -29,3 +29,13 @@ class ResourceError(AsrError):
     """Out of disk, memory or device."""
 
     exit_code = 5
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """MemoryError, or that of torch or its oneDNN: told by class name and words, so that torch need not be loaded."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    words = ("can't allocate memory", "not enough memory", "CUDA out of memory", "bad_alloc", "could not create a memory")
+    no_room = text == "could not create a primitive"  # with more behind it, oneDNN means something else
+    return isinstance(error, RuntimeError) and (no_room or any(word in text for word in words))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from asr import __version__
-from asr.errors import AsrError, ResourceError, UsageError
+from asr.errors import AsrError, ResourceError, UsageError, is_out_of_memory
 
 INTERNAL_FAULT = 1
 INTERRUPTED = 128 + signal.SIGINT
@@ -236,7 +236,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "stopped", INTERRUPTED
     if isinstance(error, SystemExit):
         return str(error.code), UsageError.exit_code
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         detail = f" ({first_line})" if first_line else ""
         return f"out of memory{detail}: use smaller batches or a smaller model, or close other programs", ResourceError.exit_code
     if isinstance(error, OSError) and error.errno in EXHAUSTED:
@@ -250,14 +250,6 @@ def explain(error: BaseException) -> tuple[str, int]:
         )
     detail = f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
     return f"internal fault ({detail}): run the command again with --debug and report what it prints", INTERNAL_FAULT
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """MemoryError, or torch's own: told by class name and words, so that torch need not be loaded."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    words = ("can't allocate memory", "not enough memory", "CUDA out of memory")
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in words)
 
 
 def _named(error: OSError) -> str:

@@ -15,7 +15,7 @@ from asr.batches.dataset import Batch, evaluation_order
 from asr.batches.order import batch_order
 from asr.data.audio import AudioWarning
 from asr.data.files import remove_leftovers, show_path, write_reason
-from asr.errors import ModelError, ResourceError, UsageError
+from asr.errors import ModelError, ResourceError, UsageError, is_out_of_memory
 from asr.features.augment import utterance_seed
 from asr.models.device import autocast_for, choose_device, choose_precision, low_precision_pays
 from asr.models.package import load_model, save_model
@@ -130,6 +130,21 @@ class Training:
         self.epoch_tokens += int(batch.token_lengths.sum())
         return rate
 
+    def careful_step(self, batch: Batch, progress: float) -> float:
+        """`train_step`; where memory does not suffice, ResourceError tells what was too large."""
+        try:
+            return self.train_step(batch.to(self.device), progress)
+        except (MemoryError, RuntimeError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+            count, samples = batch.waveforms.shape
+            seconds = count * samples / self.config.features.sample_rate
+            raise ResourceError(
+                f"out of memory on {self.device.type} at step {self.step + 1}, in a batch of {count} recordings and "
+                f"{seconds:.0f} s, padding counted: lower batches.seconds (now {self.config.batches.seconds:g}) or "
+                f"batches.utterances (now {self.config.batches.utterances}), or make the encoder smaller, in another run_dir"
+            ) from fault
+
     def note_bad_step(self, batch: Batch, losses: torch.Tensor) -> None:
         names = [name for name, loss in zip(batch.ids, losses.tolist()) if not math.isfinite(loss)] or batch.ids
         self.bad_in_a_row += 1
@@ -162,9 +177,7 @@ class Training:
         batches = self.data.train.batches(rest, epoch=self.epoch)
         try:
             for batch in batches:
-                rate = self.train_step(
-                    batch.to(self.device), (self.epoch + self.batch_index / len(order)) / self.config.training.epochs
-                )
+                rate = self.careful_step(batch, (self.epoch + self.batch_index / len(order)) / self.config.training.epochs)
                 self.batch_index += 1
                 self.last_rate = rate
                 self.free_pages.after_step()
@@ -342,16 +355,9 @@ def train(config: TrainConfig) -> int:
             error = f"{100 * best['error_rate']:.1f} % after epoch {best['epoch']}"
             say(f"{run_dir} is already complete (best validation error {error})\n{next_text(config)}")
             return 0
-        try:
-            training.prepare(resuming=found is not None)
-            if found is not None:
-                training.resume(*found)
-            else:
-                metrics.keep_until(run_dir / "metrics.jsonl", 0)  # of a run that was killed before its first checkpoint
-            return training.run()
-        except torch.OutOfMemoryError as fault:
-            raise ResourceError(f"out of memory on the device: lower batches.seconds (now {config.batches.seconds})") from fault
-        except MemoryError as fault:
-            raise ResourceError(
-                f"out of memory: lower batches.seconds (now {config.batches.seconds}) or batches.cache_mb"
-            ) from fault
+        training.prepare(resuming=found is not None)
+        if found is not None:
+            training.resume(*found)
+        else:
+            metrics.keep_until(run_dir / "metrics.jsonl", 0)  # of a run that was killed before its first checkpoint
+        return training.run()

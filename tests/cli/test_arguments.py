@@ -168,6 +168,12 @@ class OutOfMemoryError(RuntimeError):
         (ImportError("libcudart.so.12: cannot open shared object file"), 2, "libcudart.so.12.*install asr again"),
         (ImportError("cannot import name 'x'", name="asr.text"), 1, "internal fault"),
         (ValueError("two\nlines"), 1, r"^internal fault \(ValueError: two\): run the command again with --debug"),
+        (
+            RuntimeError("could not create a primitive"),
+            5,
+            r"^out of memory \(could not create a primitive\): use ",
+        ),
+        (RuntimeError("could not create a primitive descriptor for x"), 1, r"^internal fault"),
         (ZeroDivisionError(), 1, r"^internal fault \(ZeroDivisionError\)"),
         (OSError("no number"), 1, "internal fault"),
     ],

@@ -176,6 +176,32 @@ def with_pieces(text: str) -> Callable[[Path], None]:
     return apply
 
 
+def with_header(change: Callable[[dict[str, Any]], Any], cut: int = 0) -> Callable[[Path], None]:
+    """Change the table at the head of the weights, and leave out the last `cut` bytes behind it."""
+
+    def apply(model: Path) -> None:
+        data = (model / "model.safetensors").read_bytes()
+        size = int.from_bytes(data[:8], "little")
+        table = json.loads(data[8 : 8 + size])
+        change(table)
+        head = json.dumps(table).encode()
+        head += b" " * (-len(head) % 8)
+        rest = data[8 + size : len(data) - cut]
+        (model / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + rest)
+
+    return apply
+
+
+def overlap(table: dict[str, Any]) -> None:
+    """Two matrices of one size share their bytes."""
+    first, second = (table[f"encoder.layers.0.{way}.weight_rec"] for way in ("ahead", "back"))
+    second["data_offsets"] = first["data_offsets"]
+
+
+HEAD = "head.linear.weight"
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi")
+)
 OTHER_MODELS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "S3-target": (with_config(lambda x: x["model"].update(_target_="os.system")), ("unknown option model._target_",)),
     "S3-inner": (
@@ -196,6 +222,22 @@ OTHER_MODELS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "S4-map": (with_config(lambda x: x["tokens"].update(map={"a": "${oc.env:ASR_SECRET}"})), ("'${'",)),
     "S5-python": (with_text('!!python/object/apply:os.mkdir ["CANARY"]'), ("config.json", "is not JSON")),
     "S5-hyper": (with_text('model: !apply:os.mkdir ["CANARY"]'), ("config.json", "is not JSON")),
+    "S6-laughs": (with_text(LAUGHS), ("config.json", "is not JSON")),
+    "S6-deep": (with_text("[" * 10_000 + "]" * 10_000), ("config.json", "is not JSON")),
+    "S6-large": (with_text("{" + " " * 50_000_000 + "}"), ("config.json", "is larger than 16 MiB")),
+    "S7-entries": (
+        with_header(
+            lambda x: x.update({f"x{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(100_000)})
+        ),
+        ("holds unknown weights 'x0'",),
+    ),
+    "S7-overlap": (with_header(overlap), ("is not a safetensors file, or a damaged one",)),
+    "S7-short": (with_header(lambda x: None, cut=9), ("is not a safetensors file, or a damaged one",)),
+    "S7-beyond": (with_header(lambda x: x[HEAD].update(data_offsets=[0, 2**60])), ("is not a safetensors file",)),
+    "S7-backwards": (with_header(lambda x: x[HEAD]["data_offsets"].reverse()), ("is not a safetensors file",)),
+    "S7-dtype": (with_header(lambda x: x[HEAD].update(dtype="F16")), (HEAD, "F16", "config.json asks for torch.float32")),
+    "S7-shape": (with_header(lambda x: x[HEAD].update(shape=[4, 2**40])), (HEAD, "config.json asks for torch.float32 [4, 48]")),
+    "S7-no-table": (with_header(lambda x: (x.clear(), x.update({HEAD: 3}))), ("is not a safetensors file",)),
     "S8-nan": (with_tensors(poison), ("head.linear.bias", "NaN or infinity")),
     "S8-inf": (with_tensors(lambda x: x["head.linear.weight"].fill(np.inf)), ("head.linear.weight", "NaN or infinity")),
     "S8-vocabulary": (with_tokens("<blank> 0\na 1\nb 2\n"), ("tokens.txt has 3 symbols, config.json says 4",)),
@@ -239,6 +281,7 @@ TYPED = {
     "S3-added": ("+encoder._target_=os.system", "take no '+'"),
     "S4-typed": ("encoder.cell=${oc.env:ASR_SECRET}", "is not resolved here"),
     "S4-map-typed": ("tokens.map={a: '${oc.env:ASR_SECRET}'}", "is not resolved here"),
+    "S6-typed": ("tokens.map={a: &a [x, x], b: &b [*a, *a], c: [*b, *b]}", "expected a mapping such as {a: b}"),
     "S5-typed": ("tokens.map={a: !!python/object/apply:os.mkdir [CANARY]}", "tokens.map"),
 }
 

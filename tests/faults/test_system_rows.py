@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from tests.faults.commands import FOREIGN, Outcome, fine, read_lines, small_set, steps, to_lines, told, train_words
+from tests.faults.commands import FOREIGN, Outcome, content, fine, read_lines, small_set, steps, to_lines, told, train_words
 from tests.faults.stage import ROOT
 
 
@@ -36,6 +37,52 @@ def python(command: list[str], **environment: str) -> Outcome:
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
     return Outcome(command[0], done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
+
+
+def test_o1_memory_that_does_not_suffice_names_the_batch(stage, few, tmp_path):
+    """Room for the model and not for its first step; with room for both the same command goes on."""
+    words = train_words(few, tmp_path / "run", features__frame_shift_ms=0.125, encoder__conv_channels=64, encoder__subsampling=4)
+    limit = ("before_epoch", {"number": 0, "what": "limit_memory", "more": 80_000_000})
+    outcome = stage.run("train", words, ("no_curves", {}), limit)
+    verdict = told(outcome, 5, "out of memory on cpu at step 1", "a batch of 8 recordings", "lower batches.seconds (now 90)")
+    assert "\n" not in verdict
+    assert steps(tmp_path / "run") == []
+    fine(stage.run("train", words, ("no_curves", {})))
+
+
+def test_o10_no_home_and_nothing_but_the_run_directory_to_write_to(few, tmp_path):
+    """The package in a folder that may not be written, no HOME, and the working folder not writable either."""
+    place = tmp_path / "site-packages"
+    shutil.copytree(ROOT / "asr", place / "asr", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "configs", place / "asr" / "configs")
+    (tmp_path / "run").mkdir()
+    for folder in [place, *(path for path in place.rglob("*") if path.is_dir())]:
+        folder.chmod(0o555)
+    words = train_words(few, tmp_path / "run")
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.faults.sabotage import drop_privileges\n"
+        f"drop_privileges(); sys.path[0] = {str(place)!r}\n"
+        f"from asr.__main__ import main; import asr; assert asr.__file__.startswith({str(place)!r})\n"
+        f"sys.exit(main(['train', *{words!r}]))"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=place, env={**kept, "HOME": "/nonexistent"}
+    )
+    outcome = fine(Outcome("train", done.returncode, done.stdout, done.stderr))
+    assert "done in" in outcome.err
+    assert steps(tmp_path / "run") == [2]
+    assert not list(place.rglob("__pycache__"))
+
+
+def test_o11_without_assertions_with_warnings_as_errors_and_another_hash_seed(words, straight, tmp_path):
+    """The same bytes. Warnings of the libraries themselves, while they are imported, are not ours."""
+    program = "import sys, warnings, torch, numba, matplotlib.pyplot, soundfile, hydra, asr.training.loop\n"
+    program += f"warnings.simplefilter('error')\nfrom asr.__main__ import main\nsys.exit(main(['train', *{words!r}]))"
+    environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-O", "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    fine(Outcome("train", done.returncode, done.stdout, done.stderr))
+    assert content(tmp_path / "run" / "model") == content(straight / "model")
 
 
 def test_o8_a_reader_that_never_read(tmp_path):
@@ -193,6 +240,8 @@ TYPING = {
     "O12-group": ("train", [*GIVEN, "encodr=small"], "unknown key 'encodr': the closest known key is encoder"),
     "O12-choice": ("train", [*GIVEN, "experiment=fsd"], "experiment=fsd is not known: did you mean fsdd?"),
     "O12-flag": ("train", [*GIVEN, "--epochs=3"], "unknown option '--epochs=3': options are written key=value"),
+    "O12-multirun": ("train", [*GIVEN, "-m", "seed=1,2"], "a loop of the shell goes on when one of several fails"),
+    "O12-sweep": ("train", [*GIVEN, "seed=1,2"], "seed takes a whole number, got several values: give one, and run the command"),
     "O12-whole": ("train", [*GIVEN, "encoder.width=many"], "encoder.width takes a whole number, got 'many'"),
     "O12-fraction": ("train", [*GIVEN, "encoder.layers=1.5"], "encoder.layers takes a whole number, got 1.5"),
     "O12-number": ("train", [*GIVEN, "optim.learning_rate=fast"], "optim.learning_rate takes a number, got 'fast'"),
