@@ -63,6 +63,15 @@ def edit_config(folder: Path, change: Callable[[dict], object]) -> None:
     sign(folder)
 
 
+def test_options_added_since_mean_what_models_did_before(folder):
+    """A model stored before text rules and byte pairs had keys of their own."""
+    before = load_model(folder).tokenizer
+    edit_config(folder, lambda config: [config["tokens"].pop(name) for name in ("punctuation", "digits", "size", "extra")])
+    after = load_model(folder).tokenizer
+    assert after.options == before.options
+    assert (after.options.unit, after.options.punctuation, after.options.digits) == ("characters", "keep", "keep")
+
+
 def edit_weights(folder: Path, change: Callable[[dict], object]) -> None:
     weights = load_file(folder / "model.safetensors")
     change(weights)
