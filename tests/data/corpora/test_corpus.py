@@ -1,7 +1,6 @@
 """What all corpora share: lengths, ids, lists, text files."""
 
 import dataclasses
-import re
 import tracemalloc
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,6 @@ from asr.data.corpora.corpus import Found, distinct, measure, option, printable,
 from asr.data.manifest import Utterance
 from asr.errors import DataError
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 def found(path: Path, name: str = "u", **fields) -> Found:
     return Found(Utterance(name, str(path), fields.pop("duration", 0.0), **fields), "list:1")
@@ -27,27 +24,6 @@ def test_every_option_has_a_default_and_a_line_of_help():
     assert len(fields) > 20
     assert all(isinstance(field.default, (str, int, float)) and field.metadata["help"] for field in fields)
     assert all("\n" not in corpus.summary for corpus in CORPORA.values())
-
-
-def test_the_page_on_adding_a_corpus_names_what_there_is():
-    """The files of its example, of its helpers and of every corpus with a recipe; and the names it says a helper has."""
-    page = (ROOT / "asr/data/corpora/README.md").read_text(encoding="utf-8")
-    paths = re.findall(r"`((?:asr|configs|recipes|tests)/[\w./]+)`", page)
-    patterns = [path for path in paths if "NAME" in path]
-    assert len(patterns) == 5
-    assert [path for path in paths if "NAME" not in path and not (ROOT / path).is_file()] == []
-    for name, corpus in CORPORA.items():
-        if (ROOT / "recipes" / name).is_dir() and not name.startswith("mini_"):
-            own = [path.replace("NAME", corpus.experiment if "experiment" in path else name) for path in patterns]
-            assert [path for path in own if not (ROOT / path).is_file()] == []
-    helpers = re.findall(r"^\| `(asr/\S+)` \| (.*) \|$", page[page.index("Helpers") : page.index("Rules")], flags=re.MULTILINE)
-    assert len(helpers) == 6
-    for module, names in helpers:
-        source = (ROOT / module).read_text(encoding="utf-8")
-        for helper in re.findall(r"`(\w+)`", names):
-            assert re.search(rf"^(def|class) {helper}\b", source, flags=re.MULTILINE), f"{module} has no {helper}"
-    lines = len((ROOT / "asr/data/corpora/yesno.py").read_text().splitlines())
-    assert f"`asr/data/corpora/yesno.py`, {lines} lines" in page
 
 
 def test_options_keep_their_choices():
