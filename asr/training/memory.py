@@ -4,27 +4,35 @@ import ctypes
 import os
 from collections.abc import Callable
 
+#: Growth of resident memory, since the step after the last return, at which free pages are returned again.
+GROWTH = 1.5
+
 
 class FreePages:
-    """Returns the free pages of the C library's heap when resident memory has doubled since they were last returned.
+    """Returns the free pages of the C library's heap whenever resident memory has grown by half.
 
-    Batches of ever other shapes leave holes in the heap, which the next ones seldom fit: unreturned, they grow for hours, to
-    some gigabytes beside a few hundred megabytes in use. To return them after every step would cost a quarter of the time, for
-    each page has to be fetched again; after doubling it costs about one part in a hundred. Does nothing where the C library
-    is not glibc.
+    Batches of ever other shapes leave holes in the heap which the next ones seldom fit: left alone, they grow for hours, to
+    gigabytes beside a few hundred megabytes in use. Returned pages have to be fetched again by the step that follows, which
+    costs it a quarter of its time; so growth is counted from there on, and what a single step needs is never taken for holes.
+    Does nothing where the C library is not glibc.
     """
 
     def __init__(self) -> None:
         self._return = _glibc_trim()
-        self._limit = 0
+        self._needed = 0
+        self._returned = True
 
     def after_step(self) -> bool:
         """Whether pages were returned."""
-        if self._return is None or resident_bytes() <= self._limit:
+        if self._return is None:
             return False
-        self._return()
-        self._limit = 2 * resident_bytes()
-        return True
+        if self._returned:
+            self._needed = max(self._needed, resident_bytes())
+            self._returned = False
+        elif resident_bytes() > GROWTH * self._needed:
+            self._return()
+            self._returned = True
+        return self._returned
 
 
 def resident_bytes() -> int:
