@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: confidences are moved this far away from 0 and 1 before their logarithms are taken
-CERTAIN = 1e-6
+#: confidences are kept this far away from 0 and 1 before their logarithms are taken: a posterior beyond that says more of what
+#: the search has pruned than of the word
+CERTAIN = 1e-3
+#: the least probability whose logarithm is counted in the loss
+LEAST_CHANCE = 1e-6
 BINS = 10
 #: parts into which the groups are cut to measure the map where it was not fitted
 FOLDS = 5
@@ -74,7 +77,7 @@ def fit_calibration(
     for fold in range(FOLDS):
         inside = part == fold
         mapped[inside] = apply_map(found[inside], *_fit(found[~inside], hits[~inside]))
-    chance = np.clip(np.where(hits, mapped, 1 - mapped), CERTAIN, 1.0)
+    chance = np.clip(np.where(hits, mapped, 1 - mapped), LEAST_CHANCE, 1.0)
     return Calibration(
         slope=slope,
         offset=offset,

@@ -67,8 +67,8 @@ def tune_manifest(
     tuning = tune(bench, utterances, decoder, unit=unit)
     kept = tuned_path(loaded.folder)
     write_tuned(kept, _entry(loaded, tuning, dict(sources.sha256), decoder))
-    label = "-".join([decoder, *(Path(name).name.partition(".")[0] for name in (options.lexicon, options.lm) if name)])
-    return TuningRun(tuning, verdict(tuning), _write(folder, label, tuning), kept)
+    names = [Path(name).name.partition(".")[0] for name in (options.lexicon, options.lm) if name]
+    return TuningRun(tuning, verdict(tuning), _write(folder, decoder, names, tuning), kept)
 
 
 def verdict(tuning: Tuning) -> str:
@@ -133,12 +133,14 @@ def _entry(loaded: LoadedModel, tuning: Tuning, sums: dict[str, str], asked: str
     )
 
 
-def _write(folder: Path, label: str, tuning: Tuning) -> tuple[Path, ...]:
+def _write(folder: Path, decoder: str, names: Sequence[str], tuning: Tuning) -> tuple[Path, ...]:
+    """Pictures and trials, named by the decoder and the files it searches with."""
     from asr.decoding.tune_pictures import draw_calibration, draw_surface
 
-    name = label.replace("-", ", ")
+    label = "-".join([decoder, *names])
+    name = f"{decoder} search" + (f" with {' and '.join(names)}" if names else "")
     written: dict[Path, bytes | str] = {
-        folder / f"{label}.surface.png": draw_surface(tuning, title=f"{name}: what was tried"),
+        folder / f"{label}.surface.png": draw_surface(tuning, title=f"{name}: errors on the validation data"),
         folder / f"{label}.trials.json": json.dumps([_fields(one) for one in tuning.trials], indent=1) + "\n",
     }
     if tuning.calibration.error_before is not None:

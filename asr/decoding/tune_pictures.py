@@ -36,13 +36,17 @@ def draw_surface(tuning: Tuning, *, title: str) -> bytes:
     searched = tuning.with_lm is not None
     trials = [one for one in tuning.trials if one.weights.decoder != "greedy" and one not in tuning.beams]
     if searched:
-        _plane(figure, left, [one for one in trials if one.weights.lm_weight > 0])
-        left.set(xlabel="lm_weight", ylabel="insertion_bonus (nats per word)", title=f"{tuning.unit} error rate, validation")
+        _plane(figure, left, [one for one in trials if one.weights.lm_weight > 0], tuning.unit)
+        left.set(
+            xlabel="lm_weight", ylabel=f"insertion_bonus (nats per {tuning.unit})", title="Weight and bonus, at the default beam"
+        )
     else:
         ordered = sorted(trials, key=lambda one: one.weights.insertion_bonus)
         left.plot([one.weights.insertion_bonus for one in ordered], [100 * one.error_rate for one in ordered], "o-", color=BLUE)
         left.set(
-            xlabel="insertion_bonus (nats per word)", ylabel=f"{tuning.unit} error rate (%)", title="Without a language model"
+            xlabel=f"insertion_bonus (nats per {tuning.unit})",
+            ylabel=f"{tuning.unit} error rate (%)",
+            title="Without a language model",
         )
     weights = (tuning.with_lm or tuning.without).weights
     if searched:
@@ -87,7 +91,7 @@ def _numbers(trial: Trial) -> tuple[str, str, str]:
     return f"{weights.lm_weight:g}" if weights.lm_weight else "off", f"{weights.insertion_bonus:g}", f"{weights.beam}"
 
 
-def _plane(figure: Figure, axes: Axes, trials: list[Trial]) -> None:
+def _plane(figure: Figure, axes: Axes, trials: list[Trial], unit: str) -> None:
     """Colours between the points that were tried; the points themselves as dots."""
     across = np.array([one.weights.lm_weight for one in trials])
     up = np.array([one.weights.insertion_bonus for one in trials])
@@ -95,9 +99,10 @@ def _plane(figure: Figure, axes: Axes, trials: list[Trial]) -> None:
     top = min(rates.max(), rates.min() * (1 + SPAN) + 0.1)
     levels = np.linspace(rates.min(), top + 1e-6, 15)
     filled = axes.tricontourf(across, up, np.minimum(rates, top), levels=levels, cmap="viridis_r")
-    axes.plot(across, up, ".", color="black", markersize=3)
+    axes.plot(across, up, ".", color="black", markersize=3, clip_on=False)
     bar = figure.colorbar(filled, ax=axes, format="%.1f")
-    bar.set_label("%" if rates.max() <= top else f"%, {top:.0f} and above in one colour")
+    more = "" if rates.max() <= top else f", {top:.0f} and above in one colour"
+    bar.set_label(f"{unit} error rate (%{more})")
 
 
 def _beams(axes: Axes, tuning: Tuning) -> None:
