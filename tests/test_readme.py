@@ -71,24 +71,36 @@ TRIALS = {
     "asr-score ref=data/speechocean762/dev.jsonl hyp=runs/phones/dev.hyp.jsonl unit=phone out=runs/phones/score": Trial(
         prints="of 12 reference tokens", leaves=("runs/phones/score/score.json", "runs/phones/score/alignments.txt")
     ),
-    "asr-data prepare folder --root recordings --out data/mine": Trial(
-        prints="by speaker", leaves=tuple(f"data/mine/{part}.jsonl" for part in ("train", "valid", "test"))
+    "asr-train data.folder=recordings run_dir=runs/mine": Trial(
+        append=TINY,
+        prints="epoch   1/1",
+        leaves=("runs/mine/model/model.safetensors", *(f"runs/mine/data/{part}.jsonl" for part in ("train", "valid", "test"))),
     ),
-    "asr-train experiment=speechocean762_characters data.dir=data/mine run_dir=runs/mine": Trial(
-        append=TINY, prints="epoch   1/1", leaves=("runs/mine/model/model.safetensors",)
-    ),
-    "asr-decode model=runs/mine manifest=data/mine/test.jsonl out=runs/mine/test.hyp.jsonl": Trial(
+    "asr-decode model=runs/mine manifest=runs/mine/data/test.jsonl out=runs/mine/test.hyp.jsonl": Trial(
         prints="decoded 2 utterances", leaves=("runs/mine/test.hyp.jsonl",)
     ),
-    "asr-score ref=data/mine/test.jsonl hyp=runs/mine/test.hyp.jsonl unit=word out=runs/mine/score": Trial(
+    "asr-score ref=runs/mine/data/test.jsonl hyp=runs/mine/test.hyp.jsonl unit=word out=runs/mine/score": Trial(
         prints="of 6 reference tokens", leaves=("runs/mine/score/score.json",)
     ),
     'asr-decode model=runs/mine recordings/anna/01.wav "talks/a talk.flac"': Trial(prints="talks/a talk.flac\t"),
-    (
-        "asr-train experiment=speechocean762_characters data.dir=data/mine run_dir=runs/tuned init=runs/phones "
-        "optim.learning_rate=3e-4"
-    ): Trial(append=TINY, prints="init: ", leaves=("runs/tuned/model/model.safetensors",)),
+    "asr-train data.folder=recordings run_dir=runs/tuned init=runs/phones": Trial(
+        append=TINY, prints="init: ", leaves=("runs/tuned/model/model.safetensors",)
+    ),
     "recipes/yesno/run.sh --help": Trial(prints="--stage N"),
+    "asr-lm train text=runs/mine/data/train.jsonl order=3 out=runs/words.arpa": Trial(leaves=("runs/words.arpa",)),
+    "asr-decode tune=true model=runs/mine manifest=runs/mine/data/valid.jsonl lm=runs/words.arpa": Trial(
+        prints="greedy", leaves=("runs/mine/tuning",)
+    ),
+    "asr-decode model=runs/mine manifest=runs/mine/data/test.jsonl lm=runs/words.arpa out=runs/mine/beam.hyp.jsonl": Trial(
+        prints="decoded 2 utterances", leaves=("runs/mine/beam.hyp.jsonl",)
+    ),
+    ("asr-score ref=runs/mine/data/test.jsonl hyp=runs/mine/beam.hyp.jsonl against=runs/mine/test.hyp.jsonl unit=word"): Trial(
+        prints="of 6 reference tokens"
+    ),
+    'asr-decode model=runs/mine format=srt "talks/a talk.flac"': Trial(),
+    "asr-align model=runs/mine manifest=runs/mine/data/test.jsonl out=runs/mine/times format=textgrid": Trial(
+        leaves=("runs/mine/times",)
+    ),
     "python -m asr": Trial(prints="asr-decode"),
     "asr-data --help": Trial(prints="CORPUS:"),
     "asr-train --help": Trial(prints="experiments (experiment=NAME):"),
