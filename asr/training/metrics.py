@@ -69,7 +69,7 @@ def draw_curves(lines: list[dict[str, Any]], path: Path, *, title: str, best_by:
         epochs, [line["train_loss"] for line in lines], color="#0072B2", marker="o", markersize=3, label="training (augmented)"
     )
     left.plot(epochs, [line["valid_loss"] for line in lines], color="#D55E00", marker="s", markersize=3, label="validation")
-    left.set(title="CTC loss", xlabel="epoch", ylabel="nats per symbol", ylim=(0, None))
+    left.set(title="CTC loss", xlabel="epoch", ylabel="nats per symbol")
     rates = (("valid_phone_error_rate", "phones", "#D55E00", "s"), ("valid_character_error_rate", "characters", "#D55E00", "s"))
     for key, label, colour, marker in (*rates, ("valid_word_error_rate", "words", "#009E73", "^")):
         if key in lines[-1]:
@@ -79,16 +79,19 @@ def draw_curves(lines: list[dict[str, Any]], path: Path, *, title: str, best_by:
     right.axvline(
         best["epoch"], color="0.5", linestyle=":", label=f"best: epoch {best['epoch']}, {100 * best['error_rate']:.1f} %"
     )
-    right.set(title="Error rate, greedy", xlabel="epoch", ylabel="%", ylim=(0, None))
+    right.set(title="Error rate, greedy", xlabel="epoch", ylabel="%")
     rate = right.twinx()
     rate.plot(epochs, [line["learning_rate"] for line in lines], color="0.7", linestyle="--", linewidth=1, label="learning rate")
-    rate.set(ylabel="learning rate at the epoch's end", ylim=(0, None))
+    rate.set(ylabel="learning rate at the epoch's end")
     handles = [*right.get_lines(), *rate.get_lines()]
     right.legend(handles=handles, fontsize=8)
     left.legend(fontsize=8)
+    for axes in (left, right, rate):
+        axes.set_xlim(0.5, max(epochs) + 0.5)
+        axes.set_ylim(0, 1.06 * axes.dataLim.y1 or 1.0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=110, format="png")
