@@ -108,7 +108,9 @@ def test_c1_killed_at_every_file_event_of_a_save_ends_with_the_same_bytes(
 
 
 def test_c2_killed_at_random_times_ends_with_the_same_bytes(stage, words, straight, tmp_path):
+    """With a checkpoint after every step, so that it goes on inside epochs too."""
     draw = random.Random(8)
+    words = [*words, "training.checkpoint_minutes=1e-6"]
     sabotages = (("no_curves", {}), ("work_in", {"folder": str(tmp_path)}), ("slow_steps", {"seconds": 0.1}))
     kills = 0
     while kills < 6:

@@ -144,6 +144,7 @@ def test_o8_a_dumb_narrow_terminal_gets_a_bar_and_no_garbage(stage, few, run_dir
     bars = [piece for piece in re.split(r"[\r\n]+", shown) if piece.startswith("epoch 1:")]
     assert bars, "no bar was drawn, so nothing was tested"
     assert max(map(len, bars)) <= 40
+    assert re.search(r"^epoch 1: [12]/2, loss \d", "\n".join(bars), re.MULTILINE), "the loss must be in sight"
     shown += on_a_terminal(
         stage, "decode", [f"model={run_dir}", f"manifest={speech / 'test.jsonl'}", f"out={tmp_path / 'hyp'}"], columns=40
     )

@@ -2,11 +2,7 @@
 
 import json
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,18 +23,6 @@ from asr.training.loop import Training, train
 from asr.training.metrics import read_metrics
 from asr.training.options import DataOptions, TrainConfig, TrainingOptions
 from tests.training.tones import tiny_config, write_tones
-
-RUN_ONE = """
-import json, sys
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from tests.training.tones import tiny_config
-from asr.features.augment import AugmentOptions
-from asr.training.loop import train
-from asr.training.options import TrainingOptions
-config = tiny_config(Path({data!r}), Path({run!r}), **{changes})
-sys.exit(train(config))
-"""
 
 
 def timeless(run_dir: Path) -> list[dict]:
@@ -149,38 +133,6 @@ def test_best_is_chosen_by_error_or_by_loss(config, monkeypatch, best_by, kept):
     assert train(replace(config, training=replace(config.training, best_by=best_by))) == 0
     assert load_model(config.run_dir).notes["epoch"] == kept
     assert load_newest(Path(config.run_dir))[0]["best"]["epoch"] == kept
-
-
-def test_killed_anywhere_ends_with_the_same_bytes(tones, tmp_path):
-    """SIGKILL at random moments, again and again, until the run gets through."""
-    root = str(Path(__file__).resolve().parents[2])
-    changes = (
-        "dict(training=TrainingOptions(epochs=4, precision='float32', threads=1, average_decay=0.9, checkpoint_minutes=1e-6))"
-    )
-
-    def start(run: Path) -> subprocess.Popen:
-        code = RUN_ONE.format(root=root, data=str(tones), run=str(run), changes=changes)
-        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-    straight = start(tmp_path / "straight")
-    assert straight.wait() == 0, straight.stderr.read().decode()
-    draw = random.Random(5)
-    kills = 0
-    for _ in range(40):
-        process = start(tmp_path / "killed")
-        if kills < 5:
-            # wait for the first sign of work of this start, then a random moment more
-            process.stderr.readline()
-            time.sleep(draw.uniform(0.1, 2.5))
-            if process.poll() is None:
-                process.kill()
-                kills += 1
-                process.wait()
-                continue
-        assert process.wait() == 0, process.stderr.read().decode()
-        break
-    assert kills >= 2
-    same_run(tmp_path / "straight", tmp_path / "killed")
 
 
 def test_loader_threads_and_cache_change_nothing(config, tmp_path):
