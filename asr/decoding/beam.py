@@ -33,6 +33,7 @@ import numpy as np
 from asr.decoding.hypothesis import Hypothesis, Word
 from asr.errors import DataError, ModelError, UsageError
 from asr.text.hotwords import HotTables, HotWords, build_automaton
+from asr.text.kenlm_binary import KenlmModel
 from asr.text.lexicon import Lexicon, LexiconTree
 from asr.text.ngram import UNLISTED_LOGP, NgramModel, NgramTables
 from asr.text.tokenizer import WRITTEN_SPACE, Tokenizer
@@ -41,6 +42,7 @@ LM_UNITS = ("auto", "tokens", "words")
 #: no search is better for more, and it keeps the room of a beam in the range of memory
 WIDEST_BEAM = 1_000_000
 SPACE = " "
+LanguageModel = NgramModel | KenlmModel
 
 
 @dataclass
@@ -98,7 +100,7 @@ class BeamDecoder:
         tokenizer: Tokenizer,
         options: BeamOptions,
         *,
-        language_model: NgramModel | None = None,
+        language_model: LanguageModel | None = None,
         lexicon: Lexicon | None = None,
         hotwords: HotWords | None = None,
     ) -> None:
@@ -115,6 +117,7 @@ class BeamDecoder:
         self._begins = _frozen(np.array(tokenizer.begins_word))
         of_words = _counts_words(tokenizer, options, language_model, lexicon)
         self._fusion = _fusion(language_model, options)
+        self._kenlm = language_model if isinstance(language_model, KenlmModel) else None
         if lexicon is not None:
             self._search, self._tables = self._prepare_words(language_model, lexicon, hotwords)
         else:
@@ -130,6 +133,8 @@ class BeamDecoder:
         from asr.decoding.beam_traceback import collect
 
         rows = self._checked(log_probs)
+        if self._kenlm is not None:
+            self._kenlm.forget()
         broken, scores, last, ended, records = self._search(rows, self._limits, self._fusion, self._tables, self._hot)
         if broken >= 0:
             where = f"at frame {broken} of {len(rows)}"
@@ -198,7 +203,7 @@ class BeamDecoder:
             found.append(Hypothesis(text, tuple(tokens[begin:end]), score, tuple(peaks[begin:end]), timed, spans))
         return found
 
-    def _prepare_tokens(self, model: NgramModel | None, of_words: bool, hotwords: HotWords | None):
+    def _prepare_tokens(self, model: LanguageModel | None, of_words: bool, hotwords: HotWords | None):
         from asr.decoding.beam_tokens import Vocabulary, search_tokens
 
         tokenizer, options = self.tokenizer, self.options
@@ -221,7 +226,7 @@ class BeamDecoder:
 
         return search, tables
 
-    def _spelled(self, model: NgramModel, hotwords: HotWords | None) -> tuple[LexiconTree, np.ndarray]:
+    def _spelled(self, model: LanguageModel, hotwords: HotWords | None) -> tuple[LexiconTree, np.ndarray]:
         """The words of a language model, and hot words, spelled with the model's tokens; (E,) their ids."""
         known = [word for word in model.words if model.knows(word)]
         vocabulary = Lexicon.of_words(word for word in known if not self.tokenizer.unknown_symbols(word))
@@ -234,22 +239,20 @@ class BeamDecoder:
         tree, _ = vocabulary.tree(self.tokenizer, separator=self._separator)
         return tree, _ints([self._ngram_id(model, vocabulary.words[index], listed) for index in tree.word])
 
-    def _ngram_id(self, model: NgramModel, word: str, listed: set[str]) -> int:
+    def _ngram_id(self, model: LanguageModel, word: str, listed: set[str]) -> int:
         from asr.decoding.beam_kernels import LISTED
 
         return LISTED if word in listed and not model.knows(word) else model.id(word)
 
-    def _worth(self, model: NgramModel, words: np.ndarray) -> np.ndarray:
+    def _worth(self, model: LanguageModel, words: np.ndarray) -> np.ndarray:
         """What each of these word ids would add to the score in the empty context."""
         options, unknown = self.options, -1 if model.unk is None else model.unk
-        tables, unigrams = model.tables, np.full(len(model.words) + 1, UNLISTED_LOGP)
-        arcs = slice(0, int(tables.arc_begin[1]))
-        unigrams[tables.arc_word[arcs]] = tables.arc_logp[arcs]
+        unigrams = _unigrams(model)
         ids = np.where(words < -1, unknown, words)
         penalty = options.unknown_penalty * (words == unknown)
         return options.lm_weight * unigrams[ids] + options.insertion_bonus - penalty
 
-    def _prepare_words(self, model: NgramModel | None, lexicon: Lexicon, hotwords: HotWords | None):
+    def _prepare_words(self, model: LanguageModel | None, lexicon: Lexicon, hotwords: HotWords | None):
         from asr.decoding.beam_lexicon import Words, search_words
 
         options = self.options
@@ -315,14 +318,26 @@ _NO_WEIGHTS = _frozen(np.zeros(1, np.float32))
 _NO_NGRAMS = NgramTables(_ints([0, 0]), _ints([]), _NO_WEIGHTS, _ints([]), _NO_WEIGHTS, _ints([-1]))
 
 
-def _fusion(model: NgramModel | None, options: BeamOptions):
+def _fusion(model: LanguageModel | None, options: BeamOptions):
     from asr.decoding.beam_kernels import Fusion
 
     weights = (float(options.lm_weight), float(options.insertion_bonus), float(options.unknown_penalty))
     if model is None:
-        return Fusion(tuple(_NO_NGRAMS), False, 0, 0, -1, *weights)
+        return Fusion(tuple(_NO_NGRAMS), False, 0, 0, -1, *weights, 0, 0)
     unknown = -1 if model.unk is None else model.unk
-    return Fusion(tuple(model.tables), True, int(model.start), int(model.eos), int(unknown), *weights)
+    tables, addresses = (_NO_NGRAMS, model.addresses) if isinstance(model, KenlmModel) else (model.tables, (0, 0))
+    return Fusion(tuple(tables), True, int(model.start), int(model.eos), int(unknown), *weights, *addresses)
+
+
+def _unigrams(model: LanguageModel) -> np.ndarray:
+    """(V + 1,) ln P of each word in the empty context; the last one is that of id -1."""
+    found = np.full(len(model.words) + 1, UNLISTED_LOGP)
+    if isinstance(model, KenlmModel):
+        found[:-1] = [model.score(0, word)[0] for word in range(len(model.words))]
+    else:
+        arcs = slice(0, int(model.tables.arc_begin[1]))
+        found[model.tables.arc_word[arcs]] = model.tables.arc_logp[arcs]
+    return found
 
 
 def _separator(tokenizer: Tokenizer, options: BeamOptions, lexicon: Lexicon | None) -> int:
@@ -336,7 +351,7 @@ def _token_name(symbol: str) -> str:
     return WRITTEN_SPACE if symbol == SPACE else symbol
 
 
-def _counts_words(tokenizer: Tokenizer, options: BeamOptions, model: NgramModel | None, lexicon: Lexicon | None) -> bool:
+def _counts_words(tokenizer: Tokenizer, options: BeamOptions, model: LanguageModel | None, lexicon: Lexicon | None) -> bool:
     """Whether the units of the score are words. Raises UsageError for a language model that cannot be used so."""
     of_tokens = options.lm_unit == "tokens"
     if model is not None and options.lm_unit == "auto":

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.decoding.compiled import compiled
+from asr.text.ngram_kernels import ask
 from asr.text.ngram_kernels import step as ngram_step
 
 BLANK = 0
@@ -95,6 +96,18 @@ class Fusion(NamedTuple):
     weight: float
     bonus: float
     penalty: float
+    #: where the functions are that stand for the tables of a model without any; 0 for one with tables
+    logp_at: int
+    state_at: int
+
+
+@compiled
+def look_up(fusion, state, word):
+    """(ln P(word | state), next state)."""
+    if fusion.logp_at:
+        return ask(fusion.logp_at, fusion.state_at, state, word)
+    t = fusion.tables
+    return ngram_step(t[0], t[1], t[2], t[3], t[4], t[5], state, word)
 
 
 @compiled
@@ -102,13 +115,12 @@ def weigh(fusion, state, word):
     """(weighted ln P(word | state) with the insertion bonus, next state)."""
     if not fusion.present:
         return fusion.bonus, state
-    t = fusion.tables
     total = fusion.bonus
     if word == LISTED:
         word = np.int32(fusion.unknown)
     elif word == fusion.unknown or word < 0:
         total -= fusion.penalty
-    logp, following = ngram_step(t[0], t[1], t[2], t[3], t[4], t[5], state, word)
+    logp, following = look_up(fusion, state, word)
     return total + fusion.weight * logp, following
 
 
@@ -116,8 +128,7 @@ def weigh(fusion, state, word):
 def weigh_end(fusion, state):
     if not fusion.present:
         return 0.0
-    t = fusion.tables
-    return fusion.weight * ngram_step(t[0], t[1], t[2], t[3], t[4], t[5], state, fusion.end)[0]
+    return fusion.weight * look_up(fusion, state, np.int32(fusion.end))[0]
 
 
 @compiled

@@ -32,7 +32,7 @@ class DecodeOptions:
     #: search: greedy (the best symbol of each frame) | beam (the best text) | lexicon (the best words of a dictionary) | auto
     #: (lexicon with lexicon=, beam with lm=, hotwords= or nbest=, else greedy)
     decoder: str = "auto"
-    #: language model, an ARPA file (may be gzipped) over words, characters or phones
+    #: language model over words, characters or phones: an ARPA file (may be gzipped), or a KenLM binary with the extra lm
     lm: str = field(default="", metadata={"path": True})
     #: pronunciation dictionary, one `WORD SYMBOL SYMBOL ...` per line
     lexicon: str = field(default="", metadata={"path": True})

@@ -195,9 +195,9 @@ def read_sources(tokenizer: Tokenizer, options: DecodeOptions, *, say: Callable[
     sums = [(key, file_sha256(path)) for key in ("lm", "lexicon", "hotwords") if (path := getattr(options, key))]
     model = lexicon = hotwords = None
     if options.lm:
-        from asr.text.arpa import read_arpa
+        from asr.text.kenlm_binary import read_language_model
 
-        model = read_arpa(options.lm, say=lambda text: say(f"warning: {text}"))
+        model = read_language_model(options.lm, say=lambda text: say(f"warning: {text}"))
     if options.lexicon:
         from asr.text.lexicon import read_lexicon
 

@@ -1,11 +1,14 @@
 """Binaries that KenLM's build_binary made: checked before they are loaded, scored through the package kenlm (the extra `lm`)."""
 
+import ctypes
 import math
 import os
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from asr.errors import DataError, ModelError, UsageError
@@ -27,8 +30,21 @@ sys.exit(0 if -1e30 < model.score(sys.argv[2]) <= 0 else 1)
 """
 
 
+@dataclass(frozen=True)
+class Contexts:
+    """What one thread has met: number -> state of the package, and back, and (number, word) -> (ln P, next number)."""
+
+    states: list[Any]
+    numbers: dict[Any, int]
+    steps: dict[tuple[int, int], tuple[float, int]]
+
+
 class KenlmModel:
-    """A KenLM binary behind the scoring methods of NgramModel; it has no tables, for the package does not show its n-grams."""
+    """A KenLM binary behind the scoring methods of NgramModel; it has no tables, for the package does not show its n-grams.
+
+    States are numbers that each thread gives anew: 0 the empty context, `start` the one after <s>, others in the order in which
+    they are met. They hold until the thread calls `forget`.
+    """
 
     def __init__(self, model: Any, state: Callable[[], Any], words: Sequence[str]) -> None:
         self._model, self._new_state = model, state
@@ -37,20 +53,17 @@ class KenlmModel:
         self._ids = {word: number for number, word in enumerate(self.words)}
         self.unk: int | None = self._ids[UNK]
         self.bos, self.eos = self._ids[BOS], self._ids[EOS]
-        #: number -> state of the package, and back; 0 is the empty context
-        self._states: list[Any] = []
-        self._numbers: dict[Any, int] = {}
-        empty, start = state(), state()
-        model.NullContextWrite(empty)
-        model.BeginSentenceWrite(start)
-        self._number(empty)
-        self.start = self._number(start)
-
-    def _number(self, state: Any) -> int:
-        number = self._numbers.setdefault(state, len(self._states))
-        if number == len(self._states):
-            self._states.append(state)
-        return number
+        self.start = 1
+        self._empty, self._begun = state(), state()
+        model.NullContextWrite(self._empty)
+        model.BeginSentenceWrite(self._begun)
+        self._threads = threading.local()
+        number = ctypes.c_int64
+        self._logp_at = ctypes.CFUNCTYPE(ctypes.c_double, number, number)(lambda state, word: self.score(state, word)[0])
+        self._state_at = ctypes.CFUNCTYPE(number, number, number)(lambda state, word: self.score(state, word)[1])
+        #: of two C functions of a state and a word, int64: ln P as double, and the next state as int64. Compiled code may call
+        #: them without the interpreter's lock
+        self.addresses = tuple(ctypes.cast(one, ctypes.c_void_p).value or 0 for one in (self._logp_at, self._state_at))
 
     def id(self, word: str) -> int:
         """The id of a word; of an unknown one that of <unk>."""
@@ -60,11 +73,23 @@ class KenlmModel:
         """Whether the word itself is in the model; <unk>, <s> and </s> are no words."""
         return word in self._ids and word not in (UNK, BOS, EOS)
 
+    def forget(self) -> Contexts:
+        """Give back the memory of the states that this thread has met; 0 and `start` are left."""
+        self._threads.met = Contexts([self._empty, self._begun], {self._empty: 0, self._begun: self.start}, {})
+        return self._threads.met
+
     def score(self, state: int, word: int) -> tuple[float, int]:
-        """(ln P(word | state), next state); each new state takes some memory."""
-        after = self._new_state()
-        logp = self._model.BaseScore(self._states[state], self.words[word], after)
-        return logp * LN10, self._number(after)
+        """(ln P(word | state), next state); each new state takes some memory until `forget`."""
+        met: Contexts = getattr(self._threads, "met", None) or self.forget()
+        found = met.steps.get((state, word))
+        if found is None:
+            after = self._new_state()
+            logp = self._model.BaseScore(met.states[state], self.words[word], after)
+            number = met.numbers.setdefault(after, len(met.states))
+            if number == len(met.states):
+                met.states.append(after)
+            found = met.steps[state, word] = logp * LN10, number
+        return found
 
     def score_sentence(self, words: Sequence[str]) -> float:
         """ln P(words, </s> | <s>)."""

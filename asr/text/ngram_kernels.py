@@ -2,6 +2,8 @@
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.extending import intrinsic
 
 from asr.text.ngram import UNLISTED_LOGP
 
@@ -48,3 +50,31 @@ def score_stream(arc_begin, arc_word, arc_logp, arc_next, backoff_logp, backoff_
         out[position] = logp
         if word == eos:
             state = start
+
+
+def _native(result, number):
+    """An intrinsic that calls the C function at an address with two int64: (address, state, word) -> result."""
+
+    @intrinsic
+    def call(typing_context, address, state, word):
+        signature = result(numba.int64, numba.int64, numba.int64)
+
+        def generate(context, builder, signature, arguments):
+            whole = ir.IntType(64)
+            function = ir.FunctionType(number, [whole, whole])
+            return builder.call(builder.inttoptr(arguments[0], function.as_pointer()), arguments[1:])
+
+        return signature, generate
+
+    return call
+
+
+_logp_at = _native(numba.float64, ir.DoubleType())
+_state_at = _native(numba.int64, ir.IntType(64))
+
+
+@compiled
+def ask(logp_at, state_at, state, word):
+    """`step` of a model that has no tables, through the two functions at these addresses (`KenlmModel.addresses`)."""
+    logp = _logp_at(logp_at, state, word)
+    return logp, np.int32(_state_at(state_at, state, word))

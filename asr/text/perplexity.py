@@ -62,7 +62,9 @@ def _score(model: NgramModel | KenlmModel, ids: NDArray[np.int32], logps: NDArra
     state = model.start
     for place, word in enumerate(ids.tolist()):
         logps[place], state = model.score(state, word)
-        state = model.start if word == model.eos else state
+        if word == model.eos:
+            state = model.start
+            model.forget()
 
 
 def _perplexity(logp: float, tokens: int) -> float:
