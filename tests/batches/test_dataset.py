@@ -99,8 +99,19 @@ def test_no_known_speaker_gives_no_statistics(utterances):
 
 def test_fault_of_a_reader_is_raised_where_the_batches_are_used(utterances):
     Path(utterances[1].audio_filepath).unlink()
-    with pytest.raises(DataError, match=r"1\.wav"):
+    with pytest.raises(DataError, match=r'^utterance "u1": .*1\.wav: no such file'):
         load(utterances, [[0], [1], [2]])
+
+
+def test_faults_are_noted_and_their_recordings_left_out(utterances):
+    Path(utterances[1].audio_filepath).unlink()
+    faults: dict[str, DataError] = {}
+    batches = load(utterances, [[0, 1, 2], [1], [3]], faults=faults, workers=2)
+    assert [batch.ids for batch in batches] == [["u0", "u2"], ["u3"]]
+    assert batches[0].waveform_lengths.tolist() == [1600, 800]
+    assert batches[0].token_lengths.tolist() == [1, 0]
+    assert list(faults) == ["u1"]
+    assert "no such file" in str(faults["u1"])
 
 
 def test_leaving_early_ends_the_threads(utterances):
