@@ -63,6 +63,8 @@ class AlignOptions:
     batch_seconds: float = 120.0
     #: s that are heard as one, at least 30; longer recordings are heard piece by piece and aligned as a whole
     max_seconds: float = 600.0
+    #: what finds the pauses to cut at: level (of the sound) | neural (a detector of voices, with the extra vad)
+    pauses: str = "level"
     #: recordings with several channels: mix (their mean) | first | error
     channels: str = "mix"
 
@@ -79,7 +81,7 @@ class AlignOptions:
 
     def heard(self) -> DecodeOptions:
         """The options of the pass of the network, which checks them."""
-        names = ("model", "device", "threads", "batch_seconds", "max_seconds", "channels")
+        names = ("model", "device", "threads", "batch_seconds", "max_seconds", "pauses", "channels")
         return DecodeOptions(**{name: getattr(self, name) for name in names}, decoder="greedy")
 
 

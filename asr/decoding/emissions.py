@@ -45,6 +45,7 @@ def fingerprint(loaded: LoadedModel, utterances: Sequence[Utterance], options: D
         "device": next(loaded.model.parameters()).device.type,
         "batch_seconds": options.batch_seconds,
         "max_seconds": options.max_seconds,
+        "pauses": options.pauses,
         "channels": options.channels,
     }
 

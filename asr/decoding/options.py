@@ -8,6 +8,7 @@ from asr.errors import UsageError
 SEARCHES = ("greedy", "beam", "lexicon")
 DEVICES = ("auto", "cpu", "cuda")
 CHANNELS = ("mix", "first", "error")
+PAUSES = ("level", "neural")
 #: forms of the output, each with whether one recording makes one file of its own
 FORMATS = {"text": False, "json": False, "ctm": False, "srt": True, "vtt": True, "textgrid": True, "elan": True}
 #: no search is better for more, and memory is taken for all of them at once
@@ -60,14 +61,16 @@ class DecodeOptions:
     batch_seconds: float = 120.0
     #: s that are heard as one, at least 30; longer recordings are cut at pauses, or heard in overlapping windows
     max_seconds: float = 600.0
+    #: what finds the pauses to cut at: level (of the sound) | neural (a detector of voices, with the extra vad)
+    pauses: str = "level"
     #: recordings with several channels: mix (their mean) | first | error
     channels: str = "mix"
     #: find beam, lm_weight and insertion_bonus on a manifest with transcripts, and keep them beside the model
     tune: bool = False
 
     def __post_init__(self) -> None:
-        choices = {"decoder": (*SEARCHES, "auto"), "format": (*FORMATS, "auto"), "device": DEVICES, "channels": CHANNELS}
-        for name, allowed in choices.items():
+        choices = {"decoder": (*SEARCHES, "auto"), "format": (*FORMATS, "auto"), "device": DEVICES}
+        for name, allowed in {**choices, "channels": CHANNELS, "pauses": PAUSES}.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} must be one of {', '.join(allowed)}, got '{getattr(self, name)}'")
         if not self.batch_seconds > 0:

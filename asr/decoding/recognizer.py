@@ -14,7 +14,8 @@ import torch
 from asr.data.audio import AudioWarning, inspect_audio, read_audio, resampled_length
 from asr.data.manifest import Utterance
 from asr.decoding.options import DecodeOptions
-from asr.decoding.segment import FRAME, find_pauses, frame_samples, measure_levels, plan_cuts
+from asr.decoding.segment import FRAME, Pause, find_pauses, frame_samples, measure_levels, plan_cuts
+from asr.decoding.voice import VoiceDetector
 from asr.decoding.windows import OVERLAP, Stretch, Window, join_windows, plan_windows
 from asr.errors import DataError
 from asr.features.normalize import Normalizer, StatisticsAccumulator
@@ -93,6 +94,8 @@ class Recognizer:
         self.first_frame_s = self.model.features.frame_shift_s * self.model.encoder.centre_frames
         self._hop = self.model.options.features.shift * self.model.encoder.subsampling
         self._device = next(self.model.parameters()).device
+        if options.pauses == "neural":
+            VoiceDetector(self.sample_rate)  # a missing package is told before anything is decoded
 
     def is_long(self, seconds: float) -> bool:
         return seconds > self.options.max_seconds
@@ -159,10 +162,10 @@ class Recognizer:
         self, samples: int, read: Callable[[int, int], np.ndarray], cmvn: np.ndarray | None, measured: Measured
     ) -> Iterator[Stretch]:
         """Piece by piece, so memory does not grow with the length; statistics per utterance are those of the whole recording."""
-        levels, own = self._survey(samples, read)
+        levels, pauses, own = self._survey(samples, read)
         measured(levels)
         pieces = min(PIECE, self.options.max_seconds - OVERLAP)
-        cuts = plan_cuts(samples / self.sample_rate, find_pauses(levels), longest=pieces)
+        cuts = plan_cuts(samples / self.sample_rate, pauses, longest=pieces)
         windows = plan_windows(samples, cuts, sample_rate=self.sample_rate, hop=self._hop)
         model, given = (self.model, cmvn) if own is None else (_with_given_statistics(self.model), self._merged(own, cmvn))
 
@@ -175,16 +178,23 @@ class Recognizer:
         yield from join_windows(windows, emitted, longest=longest)
 
     @torch.inference_mode()
-    def _survey(self, samples: int, read: Callable[[int, int], np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Levels (F,) of a recording and, where the model wants those of an utterance, its mean and deviation (2, D)."""
+    def _survey(
+        self, samples: int, read: Callable[[int, int], np.ndarray]
+    ) -> tuple[np.ndarray, Sequence[Pause], np.ndarray | None]:
+        """Levels (F,) of a recording, its pauses, and its mean and deviation (2, D) where the model wants an utterance's own."""
+        voice = VoiceDetector(self.sample_rate) if self.options.pauses == "neural" else None
         scopes = self.model.options.normalize
         sums = StatisticsAccumulator() if "utterance" in (scopes.mean, scopes.variance) or scopes.needs_speakers else None
         levels = []
         for block in ahead(read(start, stop) for start, stop in self._blocks(samples)):
             levels.append(measure_levels(block, self.sample_rate))
+            if voice is not None:
+                voice.hear(block)
             if sums is not None:
                 self._add_features(sums, block, None)
-        return np.concatenate(levels), None if sums is None else sums.statistics().numpy()
+        found = np.concatenate(levels)
+        pauses = find_pauses(found) if voice is None else voice.pauses()
+        return found, pauses, None if sums is None else sums.statistics().numpy()
 
     def _add_features(self, sums: StatisticsAccumulator, samples: np.ndarray, key: str | None) -> None:
         waveforms, lengths = torch.from_numpy(samples)[None], torch.tensor([len(samples)])
