@@ -24,7 +24,7 @@ def clone(tmp_path: Path) -> Path:
 
 def run(script: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     merged = {**os.environ, **environment}
-    return subprocess.run([str(script), *words], capture_output=True, text=True, env=merged, cwd="/", timeout=60)
+    return subprocess.run([str(script), *words], capture_output=True, text=True, env=merged, cwd="/")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

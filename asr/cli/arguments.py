@@ -191,7 +191,18 @@ def _command_name(main: Callable[..., Any]) -> str:
 
 
 def _make_streams_safe() -> None:
-    """A text the terminal's encoding lacks, or a file name that is no text, is printed escaped instead of raising."""
+    """A text the terminal's encoding lacks, or a file name that is no text, is printed escaped instead of raising.
+
+    A stream that was closed before we began is the null device, or the next file to be opened would get its number, and what
+    libraries print.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
