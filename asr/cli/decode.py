@@ -14,9 +14,9 @@ usage: asr-decode model=DIR manifest=FILE out=hyp.jsonl [key=value ...]
 
 The first form decodes a manifest in batches and writes one JSON line for each
 utterance: id, text, phones (phone models), score, error where a recording
-could not be decoded, and words and nbest where asked for. Interrupted, the
-same command goes on where it stopped. format= writes other forms; srt, vtt,
-textgrid and elan make out= a folder with one file per utterance.
+could not be decoded, and words, tokens and nbest where asked for. Interrupted,
+the same command goes on where it stopped. format= writes other forms; srt,
+vtt, textgrid and elan make out= a folder with one file per utterance.
 
 The second form prints "name<TAB>text" for each audio file, or what format=
 says; all else goes to stderr. Names that start with '-' or look like
@@ -27,7 +27,8 @@ Either ends with exit code 3 when a recording could not be decoded; the others
 are decoded nevertheless.
 
 The third form finds lm_weight, insertion_bonus and beam on a validation
-manifest and keeps them beside the model: the same lm= then uses them.
+manifest and keeps them beside the model: the same lm= (and lexicon=) then uses
+them. What does not help there stays off.
 
   asr-decode model=runs/fsdd manifest=data/fsdd/test.jsonl out=runs/fsdd/hyp.jsonl
   asr-decode tune=true model=runs/so762 manifest=data/valid.jsonl lm=words.arpa

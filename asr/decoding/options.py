@@ -31,7 +31,7 @@ class DecodeOptions:
     #: replace `out` where it exists
     overwrite: bool = False
     #: search: greedy (the best symbol of each frame) | beam (the best text) | lexicon (the best words of a dictionary) | auto
-    #: (lexicon with lexicon=, beam with lm=, hotwords= or nbest=, else greedy)
+    #: (lexicon with lexicon=, beam with lm=, hotwords= or nbest=, else as tuned without them, else greedy)
     decoder: str = "auto"
     #: language model over words, characters or phones: an ARPA file (may be gzipped), or a KenLM binary with the extra lm
     lm: str = field(default="", metadata={"path": True})
