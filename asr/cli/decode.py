@@ -120,6 +120,7 @@ def _decode_files(options, files: list[str]) -> int:
 def _decode_manifest(options) -> int:
     from asr.data.manifest import read_manifest
     from asr.decoding.transcribe import transcribe_manifest
+    from asr.scoring.command import score_words
 
     utterances = read_manifest(options.manifest)
     loaded = _load(options)
@@ -139,8 +140,8 @@ def _decode_manifest(options) -> int:
     if options.format not in ("auto", "json"):
         _tell(f"written: {options.out}")
         return 0
-    unit = "phone" if loaded.tokenizer.options.unit == "phones" and options.search != "lexicon" else "word"
-    score = shlex.join(["asr-score", f"ref={options.manifest}", f"hyp={options.out}", f"unit={unit}"])
+    counted = score_words(loaded.tokenizer.options, options.manifest, words=options.search == "lexicon")
+    score = shlex.join(["asr-score", f"ref={options.manifest}", f"hyp={options.out}", *counted])
     _tell(f"written: {options.out}; next: {score}")
     return 0
 

@@ -1,21 +1,15 @@
 """What a training writes down and says about an epoch, and at its end."""
 
-import json
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from asr.data.manifest import scan_manifest
-from asr.text.normalize import TextRules, lacks_spaces
-from asr.text.tokenizer import TokenOptions
+from asr.scoring.command import score_words
 from asr.training.options import TrainConfig
 from asr.training.validate import Validation
 
-#: Transcripts that are looked at to see which script they are in.
-LOOKED_AT = 200
 #: The bar of an epoch: what matters most comes first, for a narrow terminal cuts the rest off.
 BAR = "{desc}: {n_fmt}/{total_fmt}{postfix} |{bar}| {elapsed}<{remaining}"
 
@@ -73,18 +67,3 @@ def next_text(config: TrainConfig) -> str:
     rules = score_words(config.tokens, manifest)
     score = ["asr-score", f"ref={manifest}", f"hyp={hyp}", *rules, f"out={run_dir / f'score_{manifest.stem}'}"]
     return f"next:\n  {shlex.join(decode)}\n  {shlex.join(score)}"
-
-
-def score_words(tokens: TokenOptions, manifest: Path) -> list[str]:
-    """What `asr-score` counts for a model with these tokens: phones, words or, in a script without spaces, characters, after the
-    rules that the model's transcripts went through.
-    """
-    if not tokens.writes_text:
-        return ["unit=phone"]
-    texts = [one.text or "" for one in scan_manifest(manifest)[0][:LOOKED_AT]] if manifest.is_file() else []
-    words = ["unit=char" if lacks_spaces("".join(texts)) else "unit=word"]
-    for rule in fields(TextRules):
-        value = getattr(tokens, rule.name)
-        if value != getattr(TextRules(), rule.name):
-            words.append(f"{rule.name}={json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
-    return words
