@@ -35,7 +35,7 @@ class DecodeOptions:
     decoder: str = "auto"
     #: language model over words, characters or phones: an ARPA file (may be gzipped), or a KenLM binary with the extra lm
     lm: str = field(default="", metadata={"path": True})
-    #: pronunciation dictionary, one `WORD SYMBOL SYMBOL ...` per line
+    #: pronunciation dictionary, one `WORD SYMBOL SYMBOL ...` per line; stress is dropped where the model knows none
     lexicon: str = field(default="", metadata={"path": True})
     #: words and phrases to prefer, one per line
     hotwords: str = field(default="", metadata={"path": True})

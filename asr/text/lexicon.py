@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from asr.errors import DataError, UsageError
 from asr.text.files import open_text, read_lines, show
+from asr.text.phones import strip_arpabet
 from asr.text.tokenizer import RESERVED, Tokenizer, show_symbol
 
 CASES = ("keep", "lower", "upper")
@@ -101,8 +102,8 @@ class Lexicon:
         Left out are words that need a symbol which the model lacks, and those with the token `separator` inside.
 
         Models of characters and of byte pairs read the spelling, models of phones the pronunciation, both normalised as the
-        model's transcripts were; pronunciations that become equal are added. Raises DataError when no word is left, and for
-        phones without any.
+        model's transcripts were, the latter without stress where the model knows none; pronunciations that become equal are
+        added. Raises DataError when no word is left, and for phones without any.
         """
         by_characters = tokenizer.options.writes_text
         index = {word: number for number, word in enumerate(self.words)}
@@ -200,7 +201,10 @@ def build_tree(entries: dict[tuple[tuple[int, ...], int], float]) -> LexiconTree
 
 
 def _speller(tokenizer: Tokenizer) -> Callable[[str], tuple[tuple[int, ...], list[str]]]:
-    """text -> (ids, unknown symbols); phones one by one, each looked up once, for a dictionary repeats a few of them often."""
+    """text -> (ids, unknown symbols); phones one by one, each looked up once, for a dictionary repeats a few of them often.
+
+    A phone that the model does not have is taken without its stress: dictionaries mark it, and few models are taught it.
+    """
 
     def whole(text: str) -> tuple[tuple[int, ...], list[str]]:
         unknown = tokenizer.unknown_symbols(text)
@@ -214,7 +218,8 @@ def _speller(tokenizer: Tokenizer) -> Callable[[str], tuple[tuple[int, ...], lis
         pieces = []
         for phone in text.split():
             if phone not in seen:
-                seen[phone] = whole(phone)
+                found = whole(phone)
+                seen[phone] = found if found[0] else whole(strip_arpabet(phone))
             pieces.append(seen[phone])
         return tuple(token for ids, _ in pieces for token in ids), [symbol for _, unknown in pieces for symbol in unknown]
 

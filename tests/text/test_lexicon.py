@@ -194,3 +194,28 @@ def test_characters_read_the_spelling_of_a_dictionary_with_phones():
         Lexicon.of_words(["xxx"]).tree(letters)
     with pytest.raises(DataError, match=r'pronounced with the model\'s phones: it has no "EH"'):
         Lexicon([Pronunciation("x", ("EH", "EH"), 0.0)]).tree(Tokenizer(("<blank>", "AA"), TokenOptions(unit="phones")))
+
+
+@pytest.mark.parametrize("symbols", [("AH", "K", "T"), ("AH0", "AH1", "AH", "K", "T"), ("AH0", "K", "T")])
+def test_stress_is_dropped_where_the_model_knows_none(symbols):
+    """Whatever its transcripts were normalised by: here as they stand."""
+    tokenizer = Tokenizer(("<blank>", *symbols), TokenOptions(unit="phones"))
+    lexicon = Lexicon(
+        [Pronunciation("cut", ("K", "AH1", "T"), math.log(0.6)), Pronunciation("cut", ("K", "AH0", "T"), math.log(0.4))]
+    )
+    tree, left_out = lexicon.tree(tokenizer)
+    assert left_out == ()
+    expected = {
+        ("AH", "K", "T"): {"K AH T": 1.0},
+        ("AH0", "AH1", "AH", "K", "T"): {"K AH1 T": 0.6, "K AH0 T": 0.4},
+        ("AH0", "K", "T"): {"K AH0 T": 0.4},
+    }[symbols]
+    found = {}
+    for node in range(len(tree.token)):
+        for entry in range(tree.word_begin[node], tree.word_begin[node + 1]):
+            path, at = [], node
+            while at > 0:
+                path.insert(0, tokenizer.symbols[tree.token[at]])
+                at = tree.parent[at]
+            found[" ".join(path)] = float(np.exp(tree.logp[entry]))
+    assert found == pytest.approx(expected)
