@@ -199,8 +199,13 @@ def group_by_speaker(utterances: Sequence[Utterance]) -> np.ndarray:
 
 
 def share_of_wins(ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray, *, seed: int = 1) -> float:
-    """Share of draws of whole groups, with replacement, in which `ours` (N,) are fewer errors than `theirs`; ties count half."""
+    """Share of draws of whole groups, with replacement, in which `ours` (N,) are fewer errors than `theirs`; ties count half.
+
+    A single group says nothing about others: 0.5.
+    """
     difference = np.bincount(groups, weights=ours.astype(np.float64) - theirs)
+    if len(difference) < 2:
+        return 0.5
     draw = np.random.default_rng(seed)
     sums = np.array([difference[draw.integers(0, len(difference), len(difference))].sum() for _ in range(RESAMPLES)])
     return float((sums < 0).mean() + 0.5 * (sums == 0).mean())

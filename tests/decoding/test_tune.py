@@ -133,6 +133,7 @@ def test_the_share_of_wins_is_that_of_all_draws():
     assert share_of_wins(ours, theirs, groups) == pytest.approx(exact, abs=0.04)
     assert share_of_wins(ours, ours, groups) == 0.5
     assert share_of_wins(ours - 1, ours, groups) == 1.0
+    assert share_of_wins(ours - 1, ours, np.zeros(5, dtype=int)) == 0.5, "one speaker says nothing about others"
 
 
 def test_speakers_are_the_groups_where_all_are_known():
