@@ -71,7 +71,7 @@ def save_model(folder: str | Path, model: SpeechModel, tokenizer: Tokenizer, *, 
         "tokens": asdict(tokenizer.options),
         "notes": notes or {},
     }
-    _check_replaceable(folder)
+    check_replaceable(folder)
     partial = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,8 @@ def _leftovers(folder: Path, kind: str) -> Iterator[Path]:
         yield from (path for path in folder.parent.iterdir() if pattern.fullmatch(path.name) and path.is_dir())
 
 
-def _check_replaceable(folder: Path) -> None:
+def check_replaceable(folder: Path) -> None:
+    """UsageError for a folder that `save_model` would not write to, because it holds something else."""
     if folder.exists() or folder.is_symlink():
         plain = folder.is_dir() and not folder.is_symlink()
         foreign = set(os.listdir(folder)) - {*FILES, CHECKSUMS} if plain else {folder.name}

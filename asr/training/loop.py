@@ -30,7 +30,7 @@ from asr.training.options import TrainConfig
 from asr.training.preparation import check_data, manifest_path, refuse_parts
 from asr.training.progress import BAR, end_text, epoch_line, epoch_text, next_text
 from asr.training.reading import read_recordings
-from asr.training.resume import identity, other_place, refuse_other_data, refuse_other_run
+from asr.training.resume import identity, other_place, refuse_lost_run, refuse_other_data, refuse_other_run
 from asr.training.terminal import StopAsked, say
 from asr.training.validate import Validation, validate, weights_swapped
 from asr.training.warmstart import copy_matching
@@ -345,7 +345,9 @@ def train(config: TrainConfig) -> int:
         raise kind(f"run_dir={show_path(run_dir)} cannot be made: {write_reason(run_dir, fault, 0)}; choose another") from None
     with locked(run_dir):
         found = load_newest(run_dir, say)
-        if found is not None:
+        if found is None:
+            refuse_lost_run(config)
+        else:
             refuse_other_run(found[0], config)
         for name in remove_leftovers(run_dir):
             say(f"removing {name}, the rest of a save that was cut off")

@@ -1,11 +1,15 @@
 """What a run directory may go on with: its own configuration, manifests and recordings. Another device may be, and is said."""
 
 import hashlib
+import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from asr.data.manifest import manifest_sha256
 from asr.errors import DataError, ModelError, UsageError
+from asr.models.package import check_replaceable
+from asr.training.metrics import read_metrics
 from asr.training.options import FREE_ON_RESUME, TrainConfig
 from asr.training.preparation import Part, manifest_path
 
@@ -45,6 +49,25 @@ def refuse_other_run(state: dict[str, Any], config: TrainConfig) -> None:
                 f"{path} has changed since the last checkpoint of {run_dir}, or is another one: restore it, or choose another "
                 "run_dir"
             )
+
+
+def refuse_lost_run(config: TrainConfig) -> None:
+    """Where there is no checkpoint: UsageError rather than a new training over a model that took longer, or over other files.
+
+    A model of the first validation is what a kill before the first checkpoint leaves, and is made again.
+    """
+    run_dir = Path(config.run_dir)
+    check_replaceable(run_dir / "model")
+    try:
+        epoch = json.loads((run_dir / "model" / "config.json").read_text(encoding="utf-8"))["notes"]["epoch"]
+        epoch = max([epoch, *(line["epoch"] for line in read_metrics(run_dir / "metrics.jsonl"))])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if epoch > config.training.validate_every:
+        raise UsageError(
+            f"{run_dir} holds a model of {epoch} epochs and no checkpoint to go on from: choose another run_dir, to which "
+            f"init={run_dir} brings what it has learnt"
+        )
 
 
 def refuse_other_data(state: dict[str, Any], now: dict[str, Any]) -> None:

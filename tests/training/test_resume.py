@@ -90,3 +90,25 @@ def test_the_model_to_start_from_is_not_needed_again(config, tmp_path, capsys):
     capsys.readouterr()
     assert train(tuned) == 0
     assert "resumed from step" in capsys.readouterr().err
+
+
+def test_a_model_without_checkpoints_is_not_written_over(config):
+    """Someone has removed the checkpoints to save space: the model took two epochs."""
+    assert train(config) == 0
+    shutil.rmtree(Path(config.run_dir) / "checkpoints")
+    before = (Path(config.run_dir) / "model" / "model.safetensors").read_bytes()
+    with pytest.raises(
+        UsageError, match=r"run holds a model of 2 epochs and no checkpoint .* another run_dir, to which init=.*run brings"
+    ):
+        train(config)
+    assert (Path(config.run_dir) / "model" / "model.safetensors").read_bytes() == before
+    shutil.rmtree(Path(config.run_dir) / "model")
+    assert train(config) == 0
+
+
+def test_a_folder_of_something_else_is_refused_before_the_training(config):
+    (Path(config.run_dir) / "model").mkdir(parents=True)
+    (Path(config.run_dir) / "model" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match=r"model: is no model folder, for it holds 'thesis\.tex'"):
+        train(config)
+    assert not (Path(config.run_dir) / "data_report.json").exists()
