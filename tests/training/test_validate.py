@@ -5,7 +5,7 @@ import torch
 
 from asr.scoring.edits import EditCounts
 from asr.training.diagnosis import diagnose
-from asr.training.validate import Validation, count_pairs, weights_swapped
+from asr.training.validate import Validation, count_pairs, example_places, weights_swapped
 
 
 def test_edits_are_pooled_over_pairs():
@@ -39,3 +39,12 @@ def test_blank_plateau_is_explained_then_warned_about():
     assert diagnose(1, result(3), utterances=10) is None
     assert "normal" in diagnose(2, result(10), utterances=10)
     assert "optim.learning_rate" in diagnose(5, result(10), utterances=10)
+
+
+def test_examples_are_the_same_each_time_and_not_every_nth():
+    ids = [f"{digit}_{speaker}_{take}" for speaker in "abc" for digit in range(10) for take in range(9)]
+    places = example_places(ids)
+    assert places == sorted(set(places)) == example_places(ids)
+    assert len({ids[place][0] for place in places}) > 1
+    assert example_places(ids[:2]) == [0, 1]
+    assert example_places([]) == []
