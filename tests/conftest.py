@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the real recordings in ../shared/data, which are not here")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def small_numbers():
+    """A training in this process makes numbers too small to be normal zero; no later test is to see that."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)

@@ -182,10 +182,10 @@ class Training:
                 self.last_rate = rate
                 self.free_pages.after_step()
                 heard += float(batch.waveform_lengths.sum()) / self.config.features.sample_rate
-                bar.update()
                 mean = self.epoch_loss / max(1.0, self.epoch_tokens)
                 speed = heard / (time.monotonic() - started)
                 bar.set_postfix_str(f"loss {mean:.3f}, lr {rate:.1e}, {speed:.0f} s audio/s", refresh=False)
+                bar.update()  # after the loss is set: the first step may be the only one that is drawn
                 if stop.signal:
                     self.checkpoint()
                     return False
