@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter
 
 from asr.inspection.figures import colour, dash, new_figure, png, tidy
 from asr.inspection.longlag_tasks import SHORTEST, TASKS, TOLERANCE
-from asr.inspection.longlag_training import CELLS, FRESH, LEARNT, SOLVED, LonglagOptions, Trial, run_trials, stages
+from asr.inspection.longlag_training import CELLS, FRESH, LEARNT, PATIENCE, SOLVED, LonglagOptions, Trial, run_trials, stages
 from asr.inspection.page import Picture, Report, Table
 
 MARKS = "ov^sDPX"
@@ -124,6 +124,10 @@ def facts(options: LonglagOptions, trials: Sequence[Trial]) -> tuple[tuple[str, 
         ("networks", f"as many cells as fit into {options.weights} weights; a linear readout at the last step"),
         ("training", f"Adam, {options.batch} sequences per update, norm of the gradient at most {options.clip:g}"),
         ("learning rates", f"{rates}: every cell with each, the best kept; {options.seeds} seeds"),
+        (
+            "stuck",
+            f"after {PATIENCE} looks without a better one, back to where that lag began, at half the learning rate",
+        ),
         ("given up after", f"{options.updates:,} updates, {options.updates * options.batch:,} sequences"),
         ("processor time", f"{sum(trial.seconds for trial in trials):.0f} s for {len(trials)} networks"),
     )

@@ -36,6 +36,8 @@ SOLVED, LEARNT = 0.99, 0.9
 CHUNK, SCREENED, FRESH = 100, 256, 2000
 #: sequences that share a length in the last two
 TOGETHER = 32
+#: looks at one lag without a better share right after which a network goes back to where that lag began and learns half as fast
+PATIENCE = 10
 
 
 @dataclass
@@ -190,12 +192,14 @@ class Attempt:
         self.net = fitting_network(CELLS[cell][1], TASKS[task], options.weights)
         self.flat = start_values(self.net, gate_bias=options.gate_bias, seed=seed)
         self.mean, self.square = np.zeros_like(self.flat), np.zeros_like(self.flat)
-        self.updates = self.looks = self.reached = 0
+        self.updates = self.looks = self.reached = self.waited = 0
+        self.rate = learning_rate
         self.ahead = stages(lag, options.growing)
         self.curve: list[tuple[int, int, float]] = []
         self.right = 0.0
         self.seconds = 0.0
         self.solved = False
+        self.begun, self.best_right = self._state(), 0.0
 
     @property
     def group(self) -> tuple[str, int, str]:
@@ -211,7 +215,7 @@ class Attempt:
         from asr.inspection.longlag_kernels import train
 
         started = thread_time()
-        rate, clip = np.float32(self.learning_rate), np.float32(self.options.clip)
+        rate, clip = np.float32(self.rate), np.float32(self.options.clip)
         given = (sequences.x, sequences.lengths, sequences.targets)
         train(self.net, self.flat, self.mean, self.square, self.updates, *given, rate, clip)
         self.updates += len(sequences.lengths)
@@ -224,7 +228,19 @@ class Attempt:
             self.solved = self.right >= SOLVED
         elif right >= LEARNT and self.current < self.lag:
             del self.ahead[0]
+            self.begun, self.best_right, self.waited = self._state(), 0.0, 0
+        elif right > self.best_right:
+            self.best_right, self.waited = right, 0
+        else:
+            self.waited += 1
+        if self.waited == PATIENCE:
+            self.flat[:], self.mean[:], self.square[:] = self.begun
+            self.rate, self.best_right, self.waited = 0.5 * self.rate, 0.0, 0
         self.seconds += thread_time() - started
+
+    def _state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Copies of the weights and of Adam's moments."""
+        return self.flat.copy(), self.mean.copy(), self.square.copy()
 
     def examine(self) -> None:
         """The share right of sequences that no network has seen, fresh ones for every look."""
