@@ -37,7 +37,7 @@ CHUNK, SCREENED, FRESH = 100, 256, 2000
 #: sequences that share a length in the last two
 TOGETHER = 32
 #: looks at one lag without a better share right after which a network goes back to where that lag began and learns half as fast
-PATIENCE = 10
+PATIENCE = 6
 
 
 @dataclass
