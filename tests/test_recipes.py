@@ -340,6 +340,9 @@ def test_the_commands_of_its_readme_are_accepted(recipe: str, dry, tmp_path: Pat
     commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
     assert len(commands) >= 3
     for command in commands:
+        if command[0].startswith("asr-"):
+            assert_composes(command)
+            continue
         assert command[0] == f"recipes/{recipe}/run.sh"
         out = [] if "--out" in command else ["--out", "somewhere"]
         done, calls = dry(recipe, *command[1:], *out)
@@ -347,6 +350,24 @@ def test_the_commands_of_its_readme_are_accepted(recipe: str, dry, tmp_path: Pat
         assert calls[-1][0] == "asr-score"
         for word in (word for words in calls if words[0] == "asr-train" for word in words[4:]):
             assert_known(word)
+
+
+def assert_composes(command: list[str]) -> None:
+    """A command beside the recipe: all its keys and values are taken."""
+    from asr.cli.arguments import Arguments
+    from asr.cli.lm import PARTS
+    from asr.config import compose_config
+    from asr.data import language_model
+    from asr.decoding.options import DecodeOptions
+    from asr.scoring.score import ScoreOptions
+
+    name, words = command[0].removeprefix("asr-"), command[1:]
+    if name == "lm":
+        name, options = PARTS[words[0]][2], getattr(language_model, PARTS[words[0]][1])
+        words = words[1:]
+    else:
+        options = {"decode": DecodeOptions, "score": ScoreOptions}[name]
+    assert compose_config(name, Arguments(words), options)
 
 
 def assert_known(word: str) -> None:
