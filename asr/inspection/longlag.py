@@ -106,7 +106,8 @@ def _how(options: LonglagOptions) -> str:
         return "Every network is trained at the lag itself from the start."
     return (
         f"Every network begins with a lag of {SHORTEST} steps, which grows by half whenever {LEARNT:.0%} of its answers are "
-        "right. With all weights within +-0.1 gates are half open: a cell with a forget gate halves its state at every step and "
+        f"right; after {PATIENCE} looks without a better answer it goes back to where that lag began and learns half as fast. "
+        "With all weights within +-0.1 gates are half open: a cell with a forget gate halves its state at every step and "
         "has to learn to keep it. It is tested, and has to succeed, at the whole lag."
     )
 
@@ -124,10 +125,6 @@ def facts(options: LonglagOptions, trials: Sequence[Trial]) -> tuple[tuple[str, 
         ("networks", f"as many cells as fit into {options.weights} weights; a linear readout at the last step"),
         ("training", f"Adam, {options.batch} sequences per update, norm of the gradient at most {options.clip:g}"),
         ("learning rates", f"{rates}: every cell with each, the best kept; {options.seeds} seeds"),
-        (
-            "stuck",
-            f"after {PATIENCE} looks without a better one, back to where that lag began, at half the learning rate",
-        ),
         ("given up after", f"{options.updates:,} updates, {options.updates * options.batch:,} sequences"),
         ("processor time", f"{sum(trial.seconds for trial in trials):.0f} s for {len(trials)} networks"),
     )

@@ -57,7 +57,8 @@ class LonglagOptions:
     #: every network has as many cells as fit into so many weights
     weights: int = 400
     #: each network begins with a lag of 3 and goes on to half as much again when 90 % of its answers are right, up to the lag
-    #: asked for; false trains it with that lag from the start
+    #: asked for, or where it is stuck, back to where its lag began at half the learning rate; false trains it with the lag asked
+    #: for from the start
     growing: bool = True
     #: start values are uniform in +-0.1; this is added to the bias of what keeps the memory (forget gate, GRU's update gate) and
     #: taken from that of the LSTMs' input gates
@@ -233,7 +234,7 @@ class Attempt:
             self.best_right, self.waited = right, 0
         else:
             self.waited += 1
-        if self.waited == PATIENCE:
+        if self.options.growing and self.waited == PATIENCE:
             self.flat[:], self.mean[:], self.square[:] = self.begun
             self.rate, self.best_right, self.waited = 0.5 * self.rate, 0.0, 0
         self.seconds += thread_time() - started
