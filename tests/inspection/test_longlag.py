@@ -16,6 +16,8 @@ from asr.inspection.longlag import best_outcomes, look
 from asr.inspection.longlag_tasks import TASKS, draw_adding, draw_batches, draw_order
 from asr.inspection.longlag_training import (
     CELLS,
+    PATIENCE,
+    Attempt,
     LonglagOptions,
     Trial,
     count_weights,
@@ -285,6 +287,24 @@ def test_from_plain_start_values_a_forget_gate_learns_to_keep_and_the_plain_netw
         for (_, lag, right), (_, after, _) in pairwise(trial.curve):
             assert (after > lag) == (right >= 0.9 and lag < 40), "the lag grows when, and only when, it has been learnt"
         assert trial.reached == max((lag for _, lag, right in trial.curve if right >= 0.9), default=0)
+
+
+@pytest.mark.parametrize("growing", [True, False])
+def test_a_stuck_network_goes_back_to_where_its_lag_began_and_learns_half_as_fast(growing: bool, monkeypatch) -> None:
+    shares = iter([0.95, 0.3, 0.4, *[0.4] * PATIENCE])
+    monkeypatch.setattr("asr.inspection.longlag_training.share_right", lambda *_: next(shares))
+    attempt = Attempt(LonglagOptions(out="look", weights=100, growing=growing), "adding", 10, "lstm", 0.01, 1)
+    given = draw_batches(TASKS["adding"], 3, batches=2, batch=4, seed=(1,))
+    attempt.advance(given, given)
+    begun = attempt.flat.copy()
+    for _ in range(PATIENCE + 1):
+        attempt.advance(given, given)
+        assert (attempt.flat != begun).any(), "a better look, the second one, starts the count again"
+        assert attempt.rate == 0.01
+    attempt.advance(given, given)
+    assert (attempt.flat == begun).all() == growing
+    assert attempt.rate == (0.005 if growing else 0.01)
+    assert attempt.learning_rate == 0.01, "what the table names"
 
 
 def test_at_the_whole_lag_from_the_start_it_learns_nothing() -> None:
