@@ -33,12 +33,12 @@ class Network(NamedTuple):
     classify: bool
 
 
-@compiled()
+@compiled(fastmath=False)
 def gates_of(net):
     return 1 if net.family == RNN else 3 if net.family == GRU else 4 if net.forget else 3
 
 
-@compiled()
+@compiled(fastmath=False)
 def shapes_of(net):
     """Rows and columns of: input weights, recurrent weights, biases, the gru's recurrent bias, peepholes, readout, its bias."""
     n, h = gates_of(net), net.cells
@@ -55,7 +55,7 @@ def shapes_of(net):
     )
 
 
-@compiled()
+@compiled(fastmath=False)
 def parts_of(net, flat):
     """The weights as views into one vector, in the order of `shapes_of`."""
     shapes = shapes_of(net)
@@ -76,13 +76,13 @@ def parts_of(net, flat):
 # Each row function works on contiguous rows, so that the loops run in vector registers.
 
 
-@compiled()
+@compiled(fastmath=False)
 def add_row(total, weight, row):
     for b in range(len(total)):
         total[b] += weight * row[b]
 
 
-@compiled()
+@compiled(fastmath=False)
 def product(matrix, rows, total):
     """total (n, B) += matrix (n, k) rows (k, B)."""
     n, k = matrix.shape
@@ -98,7 +98,7 @@ def product(matrix, rows, total):
                 total[i, b] += w * rows[j, b]
 
 
-@compiled()
+@compiled(fastmath=False)
 def dot(a, b):
     total = f32(0.0)
     for j in range(len(a)):
@@ -106,7 +106,7 @@ def dot(a, b):
     return total
 
 
-@compiled()
+@compiled(fastmath=False)
 def outer(left, right, total):
     """total (n, k) += left (n, B) right (k, B) transposed."""
     batch = left.shape[1]
@@ -118,7 +118,7 @@ def outer(left, right, total):
             total[i, j] += part
 
 
-@compiled()
+@compiled(fastmath=False)
 def transposed(matrix):
     turned = np.empty((matrix.shape[1], matrix.shape[0]), f32)
     for i in range(matrix.shape[0]):
@@ -127,7 +127,7 @@ def transposed(matrix):
     return turned
 
 
-@compiled()
+@compiled(fastmath=False)
 def squash(gate, relu):
     if relu:
         for j in range(len(gate)):
@@ -137,19 +137,19 @@ def squash(gate, relu):
             gate[j] = hyperbolic(gate[j])
 
 
-@compiled()
+@compiled(fastmath=False)
 def open_gate(gate):
     for j in range(len(gate)):
         gate[j] = logistic(gate[j])
 
 
-@compiled()
+@compiled(fastmath=False)
 def add_peepholes(gate, peephole, state):
     for h in range(len(peephole)):
         add_row(gate[h], peephole[h], state[h])
 
 
-@compiled()
+@compiled(fastmath=False)
 def forward(net, flat, x, gates, hidden, cells, recurrent):
     """Run x (T, D, B) from a state of zero: gates (T, n H, B) get the activations, hidden and cells (T + 1, H, B) the states.
 
@@ -179,7 +179,7 @@ def forward(net, flat, x, gates, hidden, cells, recurrent):
             lstm_step(net, gate, peep, cells[t], cells[t + 1], after)
 
 
-@compiled()
+@compiled(fastmath=False)
 def lstm_step(net, gate, peep, before, after, out):
     h = net.cells
     n = len(gate) // h
@@ -208,7 +208,7 @@ def lstm_step(net, gate, peep, before, after, out):
         shown[j] = o[j] * hyperbolic(new[j])
 
 
-@compiled()
+@compiled(fastmath=False)
 def gru_step(gate, recurrent, before, after):
     size = len(after)
     open_gate(gate[: 2 * size])
@@ -218,7 +218,7 @@ def gru_step(gate, recurrent, before, after):
         after[j] = (f32(1.0) - z[j]) * n[j] + z[j] * before[j]
 
 
-@compiled()
+@compiled(fastmath=False)
 def readout(net, flat, last):
     """Outputs (O, B) for the hidden states (H, B) of the last step."""
     _, _, _, _, _, weights, bias = parts_of(net, flat)
@@ -229,7 +229,7 @@ def readout(net, flat, last):
     return out
 
 
-@compiled()
+@compiled(fastmath=False)
 def output_error(net, out, targets):
     """Loss summed over the batch; `out` (O, B) becomes its gradient. Targets (B,): a number, or the number of a class."""
     loss = f32(0.0)
@@ -251,7 +251,7 @@ def output_error(net, out, targets):
     return loss
 
 
-@compiled()
+@compiled(fastmath=False)
 def gradient(net, flat, x, targets, found, gates, hidden, cells, recurrent):
     """Mean loss of a batch; `found`, a vector like `flat`, gets its gradient. The other arrays are work space."""
     steps, batch = len(x), x.shape[2]
@@ -295,7 +295,7 @@ def gradient(net, flat, x, targets, found, gates, hidden, cells, recurrent):
     return loss / f32(batch)
 
 
-@compiled()
+@compiled(fastmath=False)
 def rnn_back(gate, dh, relu):
     """Activations of a step, in exchange for the gradient of its sums."""
     if relu:
@@ -306,7 +306,7 @@ def rnn_back(gate, dh, relu):
             gate[j] = dh[j] * (f32(1.0) - gate[j] * gate[j])
 
 
-@compiled()
+@compiled(fastmath=False)
 def lstm_back(net, gate, peep, d_peep, before, after, dh, dc):
     """As `rnn_back`; dc (H, B) comes from the step after this one and is left for the one before."""
     h = net.cells
@@ -345,7 +345,7 @@ def lstm_back(net, gate, peep, d_peep, before, after, dh, dc):
                 d_peep[block, k] += dot(gate[block * h + k], before[k])
 
 
-@compiled()
+@compiled(fastmath=False)
 def gru_back(gate, recurrent, before, dh):
     """As `rnn_back`; `recurrent` becomes the gradient of the candidate's recurrent sum, dh what flows back past the gates."""
     size = len(before)
@@ -360,7 +360,7 @@ def gru_back(gate, recurrent, before, dh):
         r[j], z[j], n[j] = dr, dz, dn
 
 
-@compiled()
+@compiled(fastmath=False)
 def train(net, flat, mean, square, step, x, lengths, targets, rate, clip):
     """`len(lengths)` updates by Adam (0.9, 0.999) with the gradient's norm limited to `clip`, in place; returns the mean loss.
 
@@ -390,7 +390,7 @@ def train(net, flat, mean, square, step, x, lengths, targets, rate, clip):
     return total / updates
 
 
-@compiled()
+@compiled(fastmath=False)
 def outputs(net, flat, x):
     """Readout (O, B) after the last step of x (T, D, B)."""
     steps, batch = len(x), x.shape[2]

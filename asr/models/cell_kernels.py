@@ -22,9 +22,9 @@ def compiled(**options):
 
     def decorate(function):
         try:
-            return numba.njit(cache=True, **OPTIONS, **options)(function)
+            return numba.njit(cache=True, **(OPTIONS | options))(function)
         except (RuntimeError, OSError):
-            return numba.njit(**OPTIONS, **options)(function)
+            return numba.njit(**(OPTIONS | options))(function)
 
     return decorate
 
