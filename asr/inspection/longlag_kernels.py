@@ -13,6 +13,8 @@ from asr.models.cell_kernels import compiled, exponential, hyperbolic, logistic
 
 f32 = np.float32
 RNN, LSTM, GRU = 0, 1, 2
+# Small functions that call each other: with fast arithmetic their sums would depend on whether the compiled code is new or cached.
+exact = compiled(fastmath=False)
 
 
 class Network(NamedTuple):
@@ -33,12 +35,12 @@ class Network(NamedTuple):
     classify: bool
 
 
-@compiled(fastmath=False)
+@exact
 def gates_of(net):
     return 1 if net.family == RNN else 3 if net.family == GRU else 4 if net.forget else 3
 
 
-@compiled(fastmath=False)
+@exact
 def shapes_of(net):
     """Rows and columns of: input weights, recurrent weights, biases, the gru's recurrent bias, peepholes, readout, its bias."""
     n, h = gates_of(net), net.cells
@@ -55,7 +57,7 @@ def shapes_of(net):
     )
 
 
-@compiled(fastmath=False)
+@exact
 def parts_of(net, flat):
     """The weights as views into one vector, in the order of `shapes_of`."""
     shapes = shapes_of(net)
@@ -76,13 +78,13 @@ def parts_of(net, flat):
 # Each row function works on contiguous rows, so that the loops run in vector registers.
 
 
-@compiled(fastmath=False)
+@exact
 def add_row(total, weight, row):
     for b in range(len(total)):
         total[b] += weight * row[b]
 
 
-@compiled(fastmath=False)
+@exact
 def product(matrix, rows, total):
     """total (n, B) += matrix (n, k) rows (k, B)."""
     n, k = matrix.shape
@@ -98,7 +100,7 @@ def product(matrix, rows, total):
                 total[i, b] += w * rows[j, b]
 
 
-@compiled(fastmath=False)
+@exact
 def dot(a, b):
     total = f32(0.0)
     for j in range(len(a)):
@@ -106,7 +108,7 @@ def dot(a, b):
     return total
 
 
-@compiled(fastmath=False)
+@exact
 def outer(left, right, total):
     """total (n, k) += left (n, B) right (k, B) transposed."""
     batch = left.shape[1]
@@ -118,7 +120,7 @@ def outer(left, right, total):
             total[i, j] += part
 
 
-@compiled(fastmath=False)
+@exact
 def transposed(matrix):
     turned = np.empty((matrix.shape[1], matrix.shape[0]), f32)
     for i in range(matrix.shape[0]):
@@ -127,7 +129,7 @@ def transposed(matrix):
     return turned
 
 
-@compiled(fastmath=False)
+@exact
 def squash(gate, relu):
     if relu:
         for j in range(len(gate)):
@@ -137,19 +139,19 @@ def squash(gate, relu):
             gate[j] = hyperbolic(gate[j])
 
 
-@compiled(fastmath=False)
+@exact
 def open_gate(gate):
     for j in range(len(gate)):
         gate[j] = logistic(gate[j])
 
 
-@compiled(fastmath=False)
+@exact
 def add_peepholes(gate, peephole, state):
     for h in range(len(peephole)):
         add_row(gate[h], peephole[h], state[h])
 
 
-@compiled(fastmath=False)
+@exact
 def forward(net, flat, x, gates, hidden, cells, recurrent):
     """Run x (T, D, B) from a state of zero: gates (T, n H, B) get the activations, hidden and cells (T + 1, H, B) the states.
 
@@ -179,7 +181,7 @@ def forward(net, flat, x, gates, hidden, cells, recurrent):
             lstm_step(net, gate, peep, cells[t], cells[t + 1], after)
 
 
-@compiled(fastmath=False)
+@exact
 def lstm_step(net, gate, peep, before, after, out):
     h = net.cells
     n = len(gate) // h
@@ -208,7 +210,7 @@ def lstm_step(net, gate, peep, before, after, out):
         shown[j] = o[j] * hyperbolic(new[j])
 
 
-@compiled(fastmath=False)
+@exact
 def gru_step(gate, recurrent, before, after):
     size = len(after)
     open_gate(gate[: 2 * size])
@@ -218,7 +220,7 @@ def gru_step(gate, recurrent, before, after):
         after[j] = (f32(1.0) - z[j]) * n[j] + z[j] * before[j]
 
 
-@compiled(fastmath=False)
+@exact
 def readout(net, flat, last):
     """Outputs (O, B) for the hidden states (H, B) of the last step."""
     _, _, _, _, _, weights, bias = parts_of(net, flat)
@@ -229,7 +231,7 @@ def readout(net, flat, last):
     return out
 
 
-@compiled(fastmath=False)
+@exact
 def output_error(net, out, targets):
     """Loss summed over the batch; `out` (O, B) becomes its gradient. Targets (B,): a number, or the number of a class."""
     loss = f32(0.0)
@@ -251,7 +253,7 @@ def output_error(net, out, targets):
     return loss
 
 
-@compiled(fastmath=False)
+@exact
 def gradient(net, flat, x, targets, found, gates, hidden, cells, recurrent):
     """Mean loss of a batch; `found`, a vector like `flat`, gets its gradient. The other arrays are work space."""
     steps, batch = len(x), x.shape[2]
@@ -295,7 +297,7 @@ def gradient(net, flat, x, targets, found, gates, hidden, cells, recurrent):
     return loss / f32(batch)
 
 
-@compiled(fastmath=False)
+@exact
 def rnn_back(gate, dh, relu):
     """Activations of a step, in exchange for the gradient of its sums."""
     if relu:
@@ -306,7 +308,7 @@ def rnn_back(gate, dh, relu):
             gate[j] = dh[j] * (f32(1.0) - gate[j] * gate[j])
 
 
-@compiled(fastmath=False)
+@exact
 def lstm_back(net, gate, peep, d_peep, before, after, dh, dc):
     """As `rnn_back`; dc (H, B) comes from the step after this one and is left for the one before."""
     h = net.cells
@@ -345,7 +347,7 @@ def lstm_back(net, gate, peep, d_peep, before, after, dh, dc):
                 d_peep[block, k] += dot(gate[block * h + k], before[k])
 
 
-@compiled(fastmath=False)
+@exact
 def gru_back(gate, recurrent, before, dh):
     """As `rnn_back`; `recurrent` becomes the gradient of the candidate's recurrent sum, dh what flows back past the gates."""
     size = len(before)
@@ -360,7 +362,7 @@ def gru_back(gate, recurrent, before, dh):
         r[j], z[j], n[j] = dr, dz, dn
 
 
-@compiled(fastmath=False)
+@exact
 def train(net, flat, mean, square, step, x, lengths, targets, rate, clip):
     """`len(lengths)` updates by Adam (0.9, 0.999) with the gradient's norm limited to `clip`, in place; returns the mean loss.
 
@@ -390,7 +392,7 @@ def train(net, flat, mean, square, step, x, lengths, targets, rate, clip):
     return total / updates
 
 
-@compiled(fastmath=False)
+@exact
 def outputs(net, flat, x):
     """Readout (O, B) after the last step of x (T, D, B)."""
     steps, batch = len(x), x.shape[2]

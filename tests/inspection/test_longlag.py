@@ -2,6 +2,9 @@
 
 import csv
 import io
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -341,6 +344,30 @@ def test_the_picture_shows_how_the_lag_grows(grown: dict[str, Trial], monkeypatc
 def test_threads_change_no_number(trials: list[Trial]) -> None:
     again = run_trials(replace(SMALL, threads=1))
     assert [replace(trial, seconds=0.0) for trial in again] == [replace(trial, seconds=0.0) for trial in trials]
+
+
+TRAIN_ONE = """
+import hashlib
+from asr.inspection.longlag_tasks import TASKS, draw_batches
+from asr.inspection.longlag_training import Attempt, LonglagOptions
+
+attempt = Attempt(LonglagOptions(out="look"), "order", 10, "lstm", 0.03, 1)
+given = draw_batches(TASKS["order"], 10, batches=100, batch=16, seed=(1,))
+attempt.advance(given, given)
+print(hashlib.sha256(attempt.flat.tobytes()).hexdigest())
+"""
+
+
+def test_code_compiled_now_and_code_from_the_cache_give_the_same_numbers(tmp_path) -> None:
+    """Fast arithmetic would not: what the compiler makes of it depends on what it has compiled before."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    fresh, cached = (
+        subprocess.run([sys.executable, "-c", TRAIN_ONE], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert len(fresh.strip()) == 64
+    assert fresh == cached
+    assert list((tmp_path / "cache").rglob("*.nbc")), "nothing was cached, so nothing was tested"
 
 
 def test_the_best_rate_solves_most_then_comes_furthest_then_is_right_most_often_then_is_quickest() -> None:
