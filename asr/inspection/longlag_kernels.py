@@ -13,7 +13,7 @@ from asr.models.cell_kernels import compiled, exponential, hyperbolic, logistic
 
 f32 = np.float32
 RNN, LSTM, GRU = 0, 1, 2
-# Small functions that call each other: with fast arithmetic their sums would depend on whether the compiled code is new or cached.
+# Functions that call each other: with fast arithmetic their sums would depend on whether the compiled code is new or cached.
 exact = compiled(fastmath=False)
 
 

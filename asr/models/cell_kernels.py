@@ -18,7 +18,7 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"
 
 
 def compiled(**options):
-    """numba.njit with `options` over `OPTIONS`; the compiled code is kept beside this file or in the user's cache folder, or nowhere if none is writable."""
+    """numba.njit, `options` over `OPTIONS`; its code is kept beside this file or in the user's cache, or nowhere if it fails."""
 
     def decorate(function):
         try:
