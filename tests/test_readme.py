@@ -97,6 +97,21 @@ TRIALS = {
     ("asr-score ref=runs/mine/data/test.jsonl hyp=runs/mine/beam.hyp.jsonl against=runs/mine/test.hyp.jsonl unit=word"): Trial(
         prints="of 6 reference tokens"
     ),
+    "asr-lm train text=data/speechocean762/train.jsonl order=3 out=runs/ocean.arpa": Trial(leaves=("runs/ocean.arpa",)),
+    (
+        "awk 'NR == FNR {seen[$2]; next} $1 in seen' runs/ocean.arpa corpora/speechocean762/resource/lexicon.txt"
+        " > runs/ocean.lexicon"
+    ): Trial(leaves=("runs/ocean.lexicon",)),
+    (
+        "asr-decode tune=true model=runs/phones manifest=data/speechocean762/valid.jsonl lm=runs/ocean.arpa"
+        " lexicon=runs/ocean.lexicon"
+    ): Trial(prints="% word errors with it", leaves=("runs/phones/decode.json", "runs/phones/tuning")),
+    (
+        "asr-decode model=runs/phones manifest=data/speechocean762/dev.jsonl lm=runs/ocean.arpa lexicon=runs/ocean.lexicon"
+        " out=runs/ocean.hyp.jsonl"
+    ): Trial(prints="decoded 2 utterances", leaves=("runs/ocean.hyp.jsonl",)),
+    "asr-score ref=data/speechocean762/dev.jsonl hyp=runs/ocean.hyp.jsonl unit=word": Trial(prints="of 6 reference tokens"),
+    'asr-decode model=runs/mine hotwords=names.txt "talks/a talk.flac"': Trial(prints="talks/a talk.flac\t"),
     'asr-decode model=runs/mine format=srt "talks/a talk.flac"': Trial(),
     "asr-align model=runs/mine manifest=runs/mine/data/test.jsonl out=runs/mine/times format=textgrid": Trial(
         leaves=("runs/mine/times",)
@@ -138,7 +153,7 @@ def test_every_command_is_known_and_none_is_stale():
 
 def test_unknown_fences_hide_no_command():
     opening = re.findall(r"^```(.*)\n", README, flags=re.MULTILINE)[::2]
-    assert set(opening) == {"bash", "json"}
+    assert set(opening) == {"bash", "json", "text"}
 
 
 def write_tones(path: Path, words: list[str], seed: int) -> None:
@@ -172,6 +187,7 @@ def write_speechocean(root: Path, speakers: int = 12) -> None:
         "train/spk2age": [f"{speaker:04d} 9" for speaker in range(speakers)],
         "train/spk2gender": [f"{speaker:04d} f" for speaker in range(speakers)],
         "resource/text-phone": phones,
+        "resource/lexicon.txt": [*(f"{word}\t{' '.join(spoken)}" for word, spoken in WORDS.items()), "YES\tY EH1 S"],
     }.items():
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text("".join(f"{line}\n" for line in lines))
@@ -188,6 +204,8 @@ def workspace(tmp_path_factory) -> Path:
             write_tones(folder / "recordings" / speaker / f"{take:02d}.wav", list(WORDS), 10 * number + take)
             (folder / "recordings" / speaker / f"{take:02d}.txt").write_text(" ".join(WORDS))
     write_tones(folder / "talks" / "a talk.flac", ["NO", "NO"], 99)
+    (hotwords,) = re.findall(r"^```text\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    (folder / "names.txt").write_text(hotwords)
     return folder
 
 
@@ -200,6 +218,7 @@ def test_every_command_works(workspace: Path):
         assert trial.prints in done.stdout + done.stderr, command
         missing = [name for name in trial.leaves if not (workspace / name).exists()]
         assert not missing, f"{command} did not write {missing}"
+    assert (workspace / "runs" / "ocean.lexicon").read_text().split()[::3] == [*WORDS]  # YES is no word of the language model
 
 
 FAKE_PYTHON = """#!/usr/bin/env bash
@@ -320,7 +339,11 @@ def _accepted(word: str) -> bool:
     from asr.config import compose_config
     from asr.errors import UsageError
 
-    needs = {"merge_silence=true": ["unit=phone", "phone_set=timit39"], "phone_set=timit39": ["unit=phone"]}
+    needs = {
+        "merge_silence=true": ["unit=phone", "phone_set=timit39"],
+        "phone_set=timit39": ["unit=phone"],
+        "decoder=lexicon": ["lexicon=words.txt"],
+    }
     for name, schema in _schemas().items():
         try:
             compose_config(name, Arguments(overrides=[*needs.get(word, []), word]), schema)

@@ -29,6 +29,6 @@ def _train(argv: list[str]) -> int:
         write_folder(own, config)
         say("\n".join(own.told))
 
-    from asr.training.loop import train
+    from asr.training.train import train
 
     return train(config)

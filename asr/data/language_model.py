@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 class LanguageModelOptions(SentenceOptions):
     """`asr-lm train`."""
 
-    #: plain text, one sentence per line (gzip too), or manifests (.jsonl); several with commas between
+    #: plain text, one sentence per line, or manifests (.jsonl), packed by gzip or not; several with commas between
     text: str = field(default="", metadata={"path": True})
     #: the ARPA file to write; packed where the name ends in .gz
     out: str = field(default="", metadata={"path": True})
@@ -49,7 +49,7 @@ class PerplexityOptions(SentenceOptions):
 
     #: the language model: ARPA, plain or gzip, or a KenLM binary
     lm: str = field(default="", metadata={"path": True})
-    #: plain text, one sentence per line (gzip too), or manifests (.jsonl); several with commas between
+    #: plain text, one sentence per line, or manifests (.jsonl), packed by gzip or not; several with commas between
     text: str = field(default="", metadata={"path": True})
 
 

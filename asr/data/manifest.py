@@ -69,6 +69,8 @@ class Problem:
     message: str
     #: The utterance, where the line could be read that far.
     id: str | None = None
+    #: The part that a corpus has it in, where it has parts of its own and names this one.
+    part: str | None = None
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"

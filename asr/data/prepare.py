@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.data.corpora import CORPORA, Prepared
-from asr.data.corpora.corpus import FATAL
+from asr.data.corpora.corpus import FATAL, some
 from asr.data.files import file_sha256, show_path, write_atomic
 from asr.data.manifest import AUDIO_SHA256, Problem, Utterance, write_manifest
 from asr.data.overlap import describe_copies, find_copies
@@ -55,10 +55,9 @@ class Preparation:
     def to_dict(self) -> dict[str, Any]:
         """The content of ``prepare.json``."""
         kinds = Counter(problem.kind for problem in self.left_out)
-        return {
-            **asdict(self),
-            "left_out": {"count": len(self.left_out), "kinds": kinds, "items": list(map(asdict, self.left_out))},
-        }
+        parts = Counter(problem.part for problem in self.left_out if problem.part)
+        items = list(map(asdict, self.left_out))
+        return {**asdict(self), "left_out": {"count": len(items), "kinds": kinds, "parts": parts, "items": items}}
 
     def table(self) -> str:
         """The counts of each part, one line each, aligned."""
@@ -142,8 +141,20 @@ def count_part(utterances: Sequence[Utterance]) -> PartCounts:
 
 
 def describe_left_out(problems: Sequence[Problem]) -> str:
-    """How many utterances or files were left out, of which kinds, and which."""
-    return f"{len(problems)} left out ({_kinds(problems)}):\n{_listing(problems)}"
+    """How many utterances or files were left out, of which kinds, and which; a warning for each part that is not whole."""
+    lines = [f"{len(problems)} left out ({_kinds(problems)}):", _listing(problems)]
+    lacking: dict[str, list[str]] = {}
+    for problem in problems:
+        if problem.part not in (None, "train"):
+            lacking.setdefault(str(problem.part), []).append(problem.id or problem.where)
+    for part, names in lacking.items():
+        lacks = f"{len(names)} of these belong to it ({some(dict.fromkeys(names))})"
+        lines.append(f"Warning: {part} is not whole: {lacks}. Scores on it cannot be compared with published ones.")
+    unknown = sum(problem.part is None for problem in problems)
+    if unknown:
+        drawn = "parts that are drawn are drawn from the rest, and may not be those of a whole copy"
+        lines.append(f"Of {unknown} of these no part is known: {drawn}.")
+    return "\n".join(lines)
 
 
 def _complete_root(name: str, root: Path, options: Any) -> Path:

@@ -60,7 +60,7 @@ def read_sentences(paths: Iterable[str | os.PathLike[str]], options: SentenceOpt
     """Each line of each file as a list of units, empty lines as empty lists.
 
     A file named .jsonl is a manifest, of which `text` is taken, or `phones` with unit=phone; any other is plain text, one
-    sentence per line, which may be packed by gzip. The text goes through the rules of the options, by default Unicode NFC
+    sentence per line. Either may be packed by gzip. The text goes through the rules of the options, by default Unicode NFC
     without invisible characters, as the tokens of a recogniser do. Raises DataError naming the line that cannot be used.
     """
     tokens = TokenOptions(
@@ -72,7 +72,7 @@ def read_sentences(paths: Iterable[str | os.PathLike[str]], options: SentenceOpt
         phone_set=options.phone_set,
     )
     for path in paths:
-        manifest = os.fspath(path).endswith(".jsonl")
+        manifest = os.fspath(path).removesuffix(".gz").endswith(".jsonl")
         for where, text in _manifest_lines(path, options.unit) if manifest else _text_lines(path):
             yield _cut(normalize(text, tokens), options.unit, where)
 

@@ -27,6 +27,9 @@ from asr.errors import ModelError, ResourceError, UsageError
 FORMAT = 1
 TENSOR_FILES = ("model", "optimizer", "average")
 
+#: What `state.json` holds, and the tensors of each file.
+Checkpoint = tuple[dict[str, Any], dict[str, dict[str, Tensor]]]
+
 
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
@@ -123,7 +126,15 @@ def _verified(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+def read_checkpoint(run_dir: Path, step: int) -> Checkpoint:
+    """State and tensors of the checkpoint that another process has found to be intact; ModelError where it is not so here."""
+    try:
+        return _read(run_dir / "checkpoints" / f"step-{step:07d}")
+    except ModelError as fault:
+        raise ModelError(f"{fault}; all processes must see the same run_dir") from None
+
+
+def _read(folder: Path) -> Checkpoint:
     """State and tensors of one checkpoint; ModelError where it is damaged or not what its name says."""
     files = _verified(folder)
     try:
@@ -140,7 +151,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     return state, tensors
 
 
-def load_newest(run_dir: Path, tell: Any = print) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]] | None:
+def load_newest(run_dir: Path, tell: Any = print) -> Checkpoint | None:
     """State and tensors of the newest intact checkpoint, or None where there is none.
 
     A damaged one is renamed `.corrupt`, reported through `tell`, and the one before it is taken; the rests of killed saves are

@@ -76,7 +76,7 @@ class Objective:
                 middle_layer=self.layer,
             )
         targets, target_lengths = batch.tokens.repeat(views, 1), batch.token_lengths.repeat(views)
-        check_targets(targets, target_lengths, emissions.lengths, model.vocabulary, batch.ids * views)
+        check_targets(targets, target_lengths, emissions.lengths, emissions.log_probs.shape[2], batch.ids * views)
         losses = self._mixed(emissions, targets, target_lengths)
         if views == 1:
             return losses

@@ -76,6 +76,8 @@ class TrainingOptions:
     checkpoint_minutes: float = 10.0
     #: checkpoints kept
     keep: int = 2
+    #: with torchrun: minutes after which a process that is not heard of counts as lost (one validates, the others wait for it)
+    timeout_minutes: float = 60.0
     #: stop after this many steps in a row whose gradient was not finite
     max_bad_steps: int = 10
     #: validate after every this many epochs
@@ -98,8 +100,9 @@ class TrainingOptions:
             raise UsageError(f"training.weight_noise must not be negative, got {self.weight_noise}")
         if self.precision not in PRECISIONS:
             raise UsageError(f"training.precision must be one of {', '.join(PRECISIONS)}, got '{self.precision}'")
-        if not self.checkpoint_minutes > 0:
-            raise UsageError(f"training.checkpoint_minutes must be above 0, got {self.checkpoint_minutes}")
+        for name in ("checkpoint_minutes", "timeout_minutes"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"training.{name} must be above 0, got {getattr(self, name)}")
 
 
 @dataclass
@@ -142,6 +145,7 @@ FREE_ON_RESUME = frozenset(
         "data.valid",
         "training.threads",
         "training.checkpoint_minutes",
+        "training.timeout_minutes",
         "training.keep",
         "batches.workers",
         "batches.cache_mb",

@@ -24,6 +24,7 @@ from asr.models.package import load_model
 from asr.text.normalize import runs_leftwards, scripts_of
 from asr.text.tokenizer import Tokenizer, normalize, show_symbol
 from asr.training.checkpoint import locked
+from asr.training.distributed import Ranks
 from asr.training.expectations import expectations
 from asr.training.folder_record import FORMAT, RECORD, mark_files, read_record, refuse_changed
 from asr.training.options import DataOptions, TrainConfig
@@ -72,6 +73,11 @@ def open_folder(config: TrainConfig, typed: frozenset[str]) -> OwnData:
     Nothing is written. Raises UsageError for keys that do not go together and for a run directory that was begun with another
     folder or another state of it; DataError, naming all files, where the folder cannot be used.
     """
+    if Ranks.of_environment().world > 1:
+        raise UsageError(
+            "data.folder= is for one process: write manifests with `asr-data prepare folder --root DIR --out DIR` first and give "
+            "them to torchrun by data.dir=DIR"
+        )
     root, run_dir = Path(config.data.folder), Path(config.run_dir)
     _refuse_places(config, root, run_dir)
     place = run_dir / "data"

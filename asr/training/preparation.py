@@ -62,8 +62,8 @@ def build_model(config: TrainConfig, vocabulary: int) -> SpeechModel:
     return SpeechModel(ModelOptions(config.features, config.normalize, config.encoder), vocabulary=vocabulary)
 
 
-def check_data(config: TrainConfig, report_path: Path) -> tuple[Tokenizer, SpeechModel, dict[str, DataReport]]:
-    """The alphabet of the training data, an untrained model, and the reports of all manifests, written to `report_path` too.
+def check_data(config: TrainConfig, report_path: Path | None) -> tuple[Tokenizer, SpeechModel, dict[str, DataReport]]:
+    """The alphabet of the training data, an untrained model, and the reports of all manifests, written to `report_path` if given.
 
     Raises DataError, after the report is written, where the transcripts give no alphabet.
     """
@@ -81,7 +81,9 @@ def check_data(config: TrainConfig, report_path: Path) -> tuple[Tokenizer, Speec
     return tokenizer, model, reports
 
 
-def write_report(reports: dict[str, DataReport], path: Path) -> None:
+def write_report(reports: dict[str, DataReport], path: Path | None) -> None:
+    if path is None:
+        return
     document = {part: report.to_dict() for part, report in reports.items()}
     write_atomic(path, json.dumps(document, indent=1, ensure_ascii=False))
 

@@ -32,13 +32,13 @@ def read_recordings(
     tokenizer: Tokenizer,
     reports: dict[str, DataReport],
     *,
-    report_path: Path,
-    say: Callable[[str], None],
+    report_path: Path | None,
+    say: Callable[[str], None] | None,
 ) -> Readers:
     """Read all recordings of `reports` (keyed train and valid) and fit the statistics of `model` to those for training.
 
     A recording that cannot be decoded becomes a problem of its report like those of the headers: all are listed, then the
-    training stops with DataError or goes on without them, as `data.on_bad` says.
+    training stops with DataError or goes on without them, as `data.on_bad` says. Without `say` nothing is shown.
     """
     parts = usable_parts(reports, config, tokenizer)
     options, faults = config.batches, dict[str, DataError]()
@@ -51,7 +51,7 @@ def read_recordings(
     common: dict[str, Any] = {"store": store, "seed": config.seed, "workers": options.workers}
     statistics: dict[str, Callable] = {}
     for name, part in parts.items():
-        reader = BatchLoader(part.utterances, part.targets, faults=faults, title=f"reading {name}", **common)
+        reader = BatchLoader(part.utterances, part.targets, faults=faults, title=f"reading {name}" if say else "", **common)
         if config.normalize.needs_speakers:
             statistics[name] = speaker_statistics(model, part, reader, config).get
             reader.statistics = statistics[name]
@@ -68,8 +68,8 @@ def read_recordings(
         reports = {name: leave_out(report, faults) for name, report in reports.items()}
         write_report(reports, report_path)
         parts = usable_parts(reports, config, tokenizer)
-        for report in reports.values():
-            say(report.table())
+        if say:
+            say("\n".join(report.table() for report in reports.values()))
     loaders = {
         name: BatchLoader(
             part.utterances,

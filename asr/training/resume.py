@@ -16,8 +16,8 @@ from asr.training.preparation import Part, manifest_path
 PARTS = ("train", "valid")
 
 
-def identity(config: TrainConfig, parts: dict[str, Part], symbols: list[str], place: tuple[str, str]) -> dict[str, Any]:
-    """What a checkpoint stores to be recognised by. place: device and precision.
+def identity(config: TrainConfig, parts: dict[str, Part], symbols: list[str], place: tuple[str, str, int]) -> dict[str, Any]:
+    """What a checkpoint stores to be recognised by. place: device, precision, and number of processes.
 
     `used` holds, for each part, how many utterances are used and the sha256 of their ids in order: the order of training rests
     on them.
@@ -30,6 +30,7 @@ def identity(config: TrainConfig, parts: dict[str, Part], symbols: list[str], pl
         "tokens": symbols,
         "device": place[0],
         "precision": place[1],
+        "processes": place[2],
     }
 
 
@@ -84,8 +85,13 @@ def refuse_other_data(state: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def other_place(state: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """A warning where device or precision differ."""
-    was, here = ((one.get("device", now["device"]), one["precision"]) for one in (state, now))
+    """A warning where device, precision or the number of processes differ."""
+
+    def place(one: dict[str, Any]) -> list[str]:
+        processes = one.get("processes", 1)
+        return [one.get("device", now["device"]), one["precision"], *([f"{processes} processes"] if processes > 1 else [])]
+
+    was, here = place(state), place(now)
     if was == here:
         return None
     return (

@@ -42,7 +42,7 @@ def test_prepare_writes_manifests_and_says_what_to_type_next(corpus: Path, tmp_p
     record = json.loads((out / "prepare.json").read_text())
     assert record["parts"]["train"] == {"utterances": 8, "hours": 0.001111, "speakers": 4, "words": 16, "phones": 0}
     assert (record["corpus"], record["root"], record["options"]["seed"]) == ("folder", str(corpus), 1)
-    assert record["left_out"] == {"count": 0, "kinds": {}, "items": []}
+    assert record["left_out"] == {"count": 0, "kinds": {}, "parts": {}, "items": []}
     assert record["split"].startswith("split by speaker")
     rows = [line.split() for line in printed.splitlines()[:4]]
     assert rows == [
@@ -73,6 +73,7 @@ def test_problems_are_refused_or_left_out_by_name(corpus: Path, tmp_path: Path, 
     code, printed, _ = run("prepare", "folder", "--root", corpus, "--out", out, "--on-bad", "skip", capsys=capsys)
     assert code == 0
     assert "2 left out (1 no-transcript, 1 empty-file):" in printed
+    assert "Of 2 of these no part is known: parts that are drawn are drawn from the rest" in printed
     left_out = json.loads((out / "prepare.json").read_text())["left_out"]
     assert (left_out["count"], left_out["kinds"]) == (2, {"no-transcript": 1, "empty-file": 1})
     assert [item["id"] for item in left_out["items"]] == ["a/0", "b/1"]

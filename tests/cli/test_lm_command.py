@@ -67,6 +67,14 @@ def test_packed_files_in_and_out_and_several_texts(text, tmp_path):
     assert read_arpa(out).knows("bird")
 
 
+def test_a_packed_manifest_is_a_manifest(manifest, tmp_path):
+    packed, out = tmp_path / "packed.jsonl.gz", tmp_path / "m.arpa"
+    packed.write_bytes(gzip.compress(manifest.read_bytes()))
+    assert main(["train", f"text={packed}", "order=2", f"out={out}"]) == 0
+    model = read_arpa(out)
+    assert {word for word in model.words if model.knows(word)} == {"a", "cat", "the", "dog"}
+
+
 def test_pruning_and_rare_words(text, tmp_path):
     sizes = []
     for name, words in {"all": [], "pruned": ["prune=[0,5]"], "rare": ["min_count=6"]}.items():

@@ -212,9 +212,9 @@ def train_in_each(folders: list[str]) -> None:
 
     Composing the configuration takes longer than such a training: here it happens once for all of them.
     """
-    from asr.training import loop
+    from asr.training import train as module
 
-    plain = loop.train
+    plain = module.train
 
     def train(config) -> int:
         for folder in folders:
@@ -228,7 +228,7 @@ def train_in_each(folders: list[str]) -> None:
             Path(folder, "code").write_text(str(code))
         return 0
 
-    loop.train = train
+    module.train = train
 
 
 def die_at_each_event(epoch: int, copies: str, stride: int = 1) -> None:

@@ -24,7 +24,7 @@ LOADED_ONCE = (
     "asr.decoding.transcribe",
     "asr.models.cell_kernels",
     "asr.scoring.report",
-    "asr.training.loop",
+    "asr.training.train",
     "tests.faults.commands",
     "tests.faults.sabotage",
 )

@@ -8,11 +8,11 @@ ROWS = {
     *(f"A{number}" for number in range(1, 33)),
     *(f"M{number}" for number in range(1, 21)),
     *(f"T{number}" for number in (*range(1, 9), *range(12, 18), 19, 20)),
-    *(f"C{number}" for number in (*range(1, 6), *range(7, 12), 13, 14, 15, 18, 19, 22)),
+    *(f"C{number}" for number in (*range(1, 6), *range(7, 15), 15, 18, 19, 22)),
     *("S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S10", "S11", "S12", "S13", "S14"),
     *(f"D{number}" for number in range(1, 8)),
     *("V1", "V2", "V3", "V4", *(f"V{number}" for number in range(6, 13))),
-    *("O1", "O5", *(f"O{number}" for number in range(8, 13))),
+    *("O1", "O5", "O6", "O7", *(f"O{number}" for number in range(8, 13))),
 }
 TESTS = sorted(path.stem for path in Path(__file__).parent.glob("test_*_rows.py"))
 

@@ -14,8 +14,8 @@ from asr.errors import DataError, ModelError, UsageError
 from asr.inspection.compare import CompareOptions, group_runs, look, markdown, mean_curve, read_run
 from asr.models.encoder import EncoderOptions
 from asr.models.package import load_model
-from asr.training.loop import train
 from asr.training.options import TrainingOptions
+from asr.training.train import train
 from tests.inspection.networks import column, network, quiet, saved
 from tests.training.tones import tiny_config, write_tones
 

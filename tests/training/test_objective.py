@@ -16,9 +16,9 @@ from asr.features.filterbank import FeatureOptions
 from asr.models.ctc import ctc_loss
 from asr.models.encoder import EncoderOptions
 from asr.models.model import Emissions, ModelOptions, SpeechModel
-from asr.training.loop import train
 from asr.training.metrics import read_metrics
 from asr.training.objective import Objective, ObjectiveOptions, consistency
+from asr.training.train import train
 
 LENGTHS = (8000, 5000, 7000)
 MASKS = AugmentOptions(frequency_masks=1, frequency_width=8, time_masks=2, time_width=0.2, start_epoch=0)

@@ -11,8 +11,8 @@ import soundfile
 from asr.errors import DataError
 from asr.features.normalize import NormalizeOptions
 from asr.models.package import load_model
-from asr.training.loop import train
 from asr.training.options import DataOptions
+from asr.training.train import train
 from tests.training.tones import RATE, tiny_config, write_tones
 
 

@@ -10,10 +10,10 @@ import torch
 
 from asr.errors import DataError, UsageError
 from asr.training.checkpoint import load_newest
-from asr.training.loop import train
 from asr.training.optim import LastAverage
 from asr.training.options import DataOptions, TrainConfig
 from asr.training.resume import differing_keys, other_place, refuse_other_data, refuse_other_run
+from asr.training.train import train
 from tests.training.tones import write_tones
 
 

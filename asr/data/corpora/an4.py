@@ -20,6 +20,7 @@ from asr.data.corpora.corpus import (
     distinct,
     expect_folder,
     measure,
+    of_part,
     option,
     read_text,
     share_out_train,
@@ -67,7 +68,9 @@ def prepare(root: Path, options: An4Options, audio: Path) -> Prepared:
     found: list[Found] = []
     part_of: dict[str, str] = {}
     for part in PUBLISHED:
-        items = _read_part(base, part, options, audio, problems)
+        faults: list[Problem] = []
+        items = _read_part(base, part, options, audio, faults)
+        problems += of_part(faults, part)
         part_of.update((item.utterance.id, part) for item in items)
         found += items
     kept, doubled = distinct(found)
@@ -148,7 +151,7 @@ def _read_part(base: Path, part: str, options: An4Options, audio: Path, problems
         else:
             fault = f"there is no recording {name}{' or '.join(SUFFIXES)} below wav/{FOLDERS[part]}"
             problems.append(Problem("missing-file", where, fault, id=name))
-        found.append(Found(Utterance(name, path, 0.0, text=text, speaker=speaker), where))
+        found.append(Found(Utterance(name, path, 0.0, text=text, speaker=speaker), where, part))
     return found
 
 

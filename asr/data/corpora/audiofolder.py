@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def prepare(root: Path, options: AudiofolderOptions) -> Prepared:
         notes.append(f"empty transcripts: {len(silent)} ({some(silent)})")
     part_of = {item.id: _part(root, item.audio_filepath) for item in usable}
     if "train" in part_of.values() and None not in part_of.values():
+        problems = [replace(problem, part=_part(root, os.path.join(root, problem.id or ""))) for problem in problems]
         given = {part: [item for item in usable if part_of[item.id] == part] for part in PARTS}
         parts, split = share_out_train(given, options, problems, root)
         return Prepared(parts, split, problems, notes)

@@ -10,7 +10,18 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.data.corpora.corpus import Found, Prepared, check_choice, distinct, expect_folder, measure, option, read_text, some
+from asr.data.corpora.corpus import (
+    Found,
+    Prepared,
+    check_choice,
+    distinct,
+    expect_folder,
+    measure,
+    of_part,
+    option,
+    read_text,
+    some,
+)
 from asr.data.corpora.wording import plain, text_option
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
@@ -66,14 +77,16 @@ def prepare(root: Path, options: CommonVoiceOptions) -> Prepared:
     folder = find_language(root, options.language)
     problems: list[Problem] = []
     notes: list[str] = []
-    tables = {part: read_table(folder / name, problems) for part, name in TABLES.items()}
-    if options.train_on == "validated":
-        tables["train"] = read_table(folder / VALIDATED, problems)
+    tables: dict[str, list[Row]] = {}
+    for part, name in [*TABLES.items(), *([("train", VALIDATED)] if options.train_on == "validated" else [])]:
+        faults: list[Problem] = []
+        tables[part] = read_table(folder / name, faults)
+        problems += of_part(faults, part)
     tables = apart(tables, notes, by_sentence=options.train_on == "validated")
     found: list[Found] = []
     part_of: dict[str, str] = {}
     for part in ("test", "valid", "train"):
-        items = [_found(folder, row, options) for row in tables[part]]
+        items = [_found(folder, row, part, options) for row in tables[part]]
         for item in items:
             part_of.setdefault(item.utterance.id, part)
         found += items
@@ -170,12 +183,12 @@ def apart(tables: dict[str, list[Row]], notes: list[str], *, by_sentence: bool) 
     return result
 
 
-def _found(folder: Path, row: Row, options: CommonVoiceOptions) -> Found:
+def _found(folder: Path, row: Row, part: str, options: CommonVoiceOptions) -> Found:
     text = plain(row.sentence) if options.text == "plain" else " ".join(row.sentence.split())
     extra = {**row.about, "raw_text": row.sentence} if text != row.sentence else dict(row.about)
     path = os.fspath(folder / "clips" / row.clip)
     utterance = Utterance(os.path.splitext(row.clip)[0], path, 0.0, text=text, speaker=row.speaker, extra=extra)
-    return Found(utterance, row.where)
+    return Found(utterance, row.where, part)
 
 
 def _name_strays(folder: Path, known: set[str], problems: list[Problem]) -> None:

@@ -82,6 +82,8 @@ class Found:
     utterance: Utterance
     #: The file and line, or the path, to name when something is wrong with it.
     where: str
+    #: The part that the corpus has it in; None where the parts are drawn.
+    part: str | None = None
 
 
 def option(default: Any, meaning: str, *, choices: Sequence[str] = ()) -> Any:
@@ -203,6 +205,11 @@ def unnamed(paths: Iterable[str]) -> list[str]:
     return [f"{len(others):,} recordings beside those that are named are not used: {some(others)}"] if others else []
 
 
+def of_part(problems: Iterable[Problem], part: str | None) -> list[Problem]:
+    """The same problems, said to be of this part: a test set that lacks something is told of by its name."""
+    return [replace(problem, part=part) for problem in problems]
+
+
 def distinct(found: Iterable[Found]) -> tuple[list[Found], list[Problem]]:
     """Keep the first utterance of each id; each further one is a problem that names both places."""
     first: dict[str, Found] = {}
@@ -212,7 +219,7 @@ def distinct(found: Iterable[Found]) -> tuple[list[Found], list[Problem]]:
         earlier = first.setdefault(name, item)
         if earlier is not item:
             message = f'id "{name}" is already taken by {earlier.where}; give each utterance its own'
-            problems.append(Problem("duplicate-id", item.where, message, id=name))
+            problems.append(Problem("duplicate-id", item.where, message, id=name, part=item.part))
     return list(first.values()), problems
 
 
@@ -237,12 +244,12 @@ def measure(found: Sequence[Found]) -> tuple[list[Utterance], list[Problem], lis
         length = lengths[path]
         if isinstance(length, AudioError):
             message = str(length).removeprefix(f"{item.where}: ")
-            problems.append(Problem(length.kind, item.where, message, id=utterance.id))
+            problems.append(Problem(length.kind, item.where, message, id=utterance.id, part=item.part))
             continue
         end = utterance.offset + utterance.duration if utterance.duration else length
         if utterance.offset >= length or end > length + SEGMENT_TOLERANCE:
             message = f"segment {utterance.offset:g} to {end:g} s lies outside {show_path(path)}, which lasts {length:g} s"
-            problems.append(Problem("segment-outside", item.where, message, id=utterance.id))
+            problems.append(Problem("segment-outside", item.where, message, id=utterance.id, part=item.part))
             continue
         if utterance.offset or end < length - SEGMENT_TOLERANCE:
             utterance = replace(utterance, extra={**utterance.extra, RECORDING_DURATION: round(length, 6)})

@@ -55,6 +55,7 @@ def prepare(root: Path, options: FolderOptions) -> Prepared:
     usable, unreadable, warned = measure(kept)
     problems += doubled + unreadable
     if by_part:
+        problems = [replace(problem, part=problem.id.split("/")[0] if problem.id else None) for problem in problems]
         given = {part: [item for item in usable if item.id.split("/")[0] == part] for part in PARTS}
         parts, split = share_out_train(given, options, problems, root)
         return Prepared(parts, split, problems, notes + warned)

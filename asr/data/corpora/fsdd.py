@@ -38,7 +38,7 @@ def prepare(root: Path, options: FsddOptions) -> Prepared:
         match = NAME.fullmatch(path.name)
         if match:
             utterance = Utterance(path.stem, str(path), 0.0, text=DIGITS[int(match["digit"])], speaker=match["speaker"])
-            found.append(Found(utterance, show_path(path)))
+            found.append(Found(utterance, show_path(path), "test" if _is_tested(utterance, options) else "train"))
         elif path.suffix.lower() == ".wav":
             message = "the name is not DIGIT_SPEAKER_INDEX.wav, so what is said in it is unknown"
             problems.append(Problem("unexpected-name", show_path(path), message))
@@ -46,13 +46,19 @@ def prepare(root: Path, options: FsddOptions) -> Prepared:
         raise DataError(f"{show_path(folder)}: holds no recording named DIGIT_SPEAKER_INDEX.wav; is it the dataset's folder?")
     usable, unreadable, notes = measure(found)
     parts, split = _split(usable, options, [item.utterance for item in found])
-    problems += _gaps(folder, [item.utterance for item in found])
+    problems += _gaps(folder, [item.utterance for item in found], options)
     size = {"the corpus": size_of([item.utterance.speaker for item in found])}
     check_counts(root, size, PUBLISHED, CountOptions(counts="any"), problems, notes)
     return Prepared(parts, split, problems + unreadable, notes)
 
 
-def _gaps(folder: Path, found: list[Utterance]) -> list[Problem]:
+def _is_tested(utterance: Utterance, options: FsddOptions) -> bool:
+    if options.leave_out:
+        return utterance.speaker == options.leave_out
+    return int(utterance.id.rpartition("_")[2]) in TEST_INDICES
+
+
+def _gaps(folder: Path, found: list[Utterance], options: FsddOptions) -> list[Problem]:
     """A problem for each recording that is missing before a later one of the same digit and speaker."""
     numbers: dict[str, set[int]] = {}
     for utterance in found:
@@ -72,9 +78,7 @@ def _split(usable: list[Utterance], options: FsddOptions, every: list[Utterance]
     parts: dict[str, list[Utterance]] = {"train": [], "valid": [], "test": []}
     training: dict[str, list[Utterance]] = {speaker: [] for speaker in speakers}
     for utterance in usable:
-        index = int(utterance.id.rpartition("_")[2])
-        tested = utterance.speaker == options.leave_out if options.leave_out else index in TEST_INDICES
-        (parts["test"] if tested else training[str(utterance.speaker)]).append(utterance)
+        (parts["test"] if _is_tested(utterance, options) else training[str(utterance.speaker)]).append(utterance)
     for recordings in training.values():
         share = options.valid_fraction if len(recordings) > 1 else 0.0
         assigned = carve([utterance.id for utterance in recordings], {"valid": share}, seed=options.seed) if recordings else {}

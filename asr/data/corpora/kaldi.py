@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr.data.corpora.corpus import (
@@ -14,6 +14,7 @@ from asr.data.corpora.corpus import (
     distinct,
     expect_folder,
     measure,
+    of_part,
     read_text,
     share_out,
     share_out_train,
@@ -70,8 +71,8 @@ def _prepare_parts(root: Path, named: Mapping[str, Path], others: list[str], opt
             items, faults, remarks = read_folder(named[part], root, paths)
             for item in items:
                 part_of.setdefault(item.utterance.id, part)
-            found += items
-            problems += faults
+            found += [replace(item, part=part) for item in items]
+            problems += of_part(faults, part)
             notes += remarks
     usable, warned = _usable(found, problems)
     given = {part: [utterance for utterance in usable if part_of[utterance.id] == part] for part in PARTS}

@@ -6,7 +6,7 @@ refused with words: a manifest of ours names stretches of files.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from asr.data.corpora.corpus import (
     SplitOptions,
     distinct,
     measure,
+    of_part,
     printable,
     share_out,
     share_out_train,
@@ -54,25 +55,28 @@ def prepare(root: Path, options: LhotseOptions) -> Prepared:
     id of its cut where the cut has no other. Relative paths start from the file's folder or the one above it.
     """
     files = _files(root)
+    has_parts = "train" in files and None not in files
     problems: list[Problem] = []
     found: list[Found] = []
     part_of: dict[str, str | None] = {}
     silent = 0
     for part, kinds in files.items():
-        reader = _Reader(problems)
+        reader = _Reader([])
         items = [item for path in kinds["cuts"] for item in _cuts(path, reader)]
         if not kinds["cuts"]:
             items = list(_supervisions(kinds, reader))
         for item in items:
             part_of.setdefault(item.utterance.id, part)
-        found += items
+        own = part if has_parts else None
+        found += [replace(item, part=own) for item in items]
+        problems += of_part(reader.problems, own)
         silent += reader.silent
     kept, doubled = distinct(found)
     usable, unreadable, notes = measure(kept)
     notes += unnamed(item.utterance.audio_filepath for item in found)
     problems += doubled + unreadable
     notes += [f"{silent:,} cuts or supervisions without text left out"] if silent else []
-    if "train" in files and None not in files:
+    if has_parts:
         given = {part: [item for item in usable if part_of[item.id] == part] for part in PARTS}
         parts, split = share_out_train(given, options, problems, root)
         return Prepared(parts, split, problems, notes)

@@ -11,7 +11,7 @@ utterances, which last 5.3 hours, and 1,089.
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr.data.corpora.corpus import (
@@ -22,6 +22,7 @@ from asr.data.corpora.corpus import (
     distinct,
     expect_folder,
     measure,
+    of_part,
     option,
     share_out_train,
 )
@@ -124,7 +125,10 @@ def _read(
     """The usable utterances of each part; what is missing, damaged or extra in them becomes a problem."""
     found: list[Found] = []
     for part in wanted:
-        found += scan(folder / part, problems)
+        name = "train" if part.startswith("train") else "dev" if part in MINI else part
+        faults: list[Problem] = []
+        found += [replace(item, part=name) for item in scan(folder / part, faults)]
+        problems += of_part(faults, name)
     kept, doubled = distinct(found)
     usable, unreadable, warned = measure(kept)
     problems += doubled + unreadable

@@ -14,6 +14,7 @@ from asr.data.corpora.corpus import (
     SplitOptions,
     distinct,
     measure,
+    of_part,
     printable,
     share_out,
     share_out_train,
@@ -47,10 +48,13 @@ def prepare(root: Path, options: NemoOptions) -> Prepared:
     found: list[Found] = []
     part_of: dict[str, str] = {}
     for part, paths in (groups or {"train": files}).items():
-        items = [item for path in paths for item in read_manifest(path, problems)]
+        faults: list[Problem] = []
+        items = [item for path in paths for item in read_manifest(path, faults)]
         for item in items:
             part_of.setdefault(item.utterance.id, part)
-        found += items
+        own = part if groups and "train" in groups else None
+        found += [replace(item, part=own) for item in items]
+        problems += of_part(faults, own)
     kept, doubled = distinct(found)
     usable, unreadable, notes = measure(kept)
     notes += unnamed(item.utterance.audio_filepath for item in found)

@@ -39,16 +39,16 @@ def prepare(root: Path, options: SpeechCommandsOptions) -> Prepared:
             if match:
                 key = f"{folder.name}/{path.stem}"
                 utterance = Utterance(key, os.fspath(path), 0.0, text=folder.name, speaker=match["speaker"])
-                found.append(Found(utterance, show_path(path)))
+                found.append(Found(utterance, show_path(path), part_of.get(key, ("train", ""))[0]))
             elif path.suffix.lower() == ".wav":
                 fault = "the name is not SPEAKER_nohash_NUMBER.wav, so its speaker is unknown"
                 problems.append(Problem("unexpected-name", show_path(path), fault))
     if not found:
         raise DataError(f"{show_path(root)}: holds no recording named WORD/SPEAKER_nohash_NUMBER.wav; is it Speech Commands?")
     names = {item.utterance.id for item in found}
-    for key, (_, where) in part_of.items():
+    for key, (part, where) in part_of.items():
         if key not in names:
-            problems.append(Problem("missing-file", where, f"there is no recording {key}.wav", id=key))
+            problems.append(Problem("missing-file", where, f"there is no recording {key}.wav", id=key, part=part))
     kept, doubled = distinct(found)
     usable, unreadable, notes = measure(kept)
     problems += doubled + unreadable

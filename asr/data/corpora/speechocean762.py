@@ -37,10 +37,12 @@ def prepare(root: Path, options: SpeechoceanOptions) -> Prepared:
     phones = read_phones(root / "resource" / "text-phone", problems)
     found: list[Found] = []
     tested: set[str] = set()
+    voices: dict[str, str] = {}
     paths: list[str] = []
     halves = ["train", "test"] if (root / "test").is_dir() else ["train"]
     for half in halves:
         items, faults, remarks = read_folder(root / half, root, paths)
+        voices.update((item.utterance.id, str(item.utterance.speaker)) for item in items)
         size = {half: size_of([item.utterance.speaker for item in items])}
         check_counts(root, size, {half: PUBLISHED[half]}, CountOptions(counts="any"), problems, notes)
         problems += faults
@@ -50,20 +52,22 @@ def prepare(root: Path, options: SpeechoceanOptions) -> Prepared:
     if len(halves) == 1:
         notes.append(f"{show_path(root / 'test')}: no such folder, so there is no test part")
     kept, doubled = distinct(found)
-    usable, unreadable, warned = measure(kept)
-    speakers = sorted({str(item.utterance.speaker) for item in kept if item.utterance.id not in tested})
-    part_of = {
+    speakers = sorted({voice for key, voice in voices.items() if key not in tested})
+    drawn = {
         **dict.fromkeys(speakers, "train"),
         **dict.fromkeys(speakers[0::10], "dev"),
         **dict.fromkeys(speakers[5::10], "valid"),
     }
+    part_of = {key: "test" if key in tested else drawn[voice] for key, voice in voices.items()}
+    usable, unreadable, warned = measure(kept)
+    problems = [replace(one, part=part_of.get(one.id or "")) for one in (*problems, *doubled, *unreadable)]
     parts: dict[str, list[Utterance]] = {"train": [], "valid": [], "dev": [], "test": []}
     for utterance in usable:
-        parts["test" if utterance.id in tested else part_of[str(utterance.speaker)]].append(utterance)
+        parts[part_of[utterance.id]].append(utterance)
     return Prepared(
         {part: items for part, items in parts.items() if items},
         SPLIT,
-        problems + doubled + unreadable,
+        problems,
         notes + warned + unnamed(paths),
     )
 

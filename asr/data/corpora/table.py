@@ -210,7 +210,8 @@ def _utterances(
         else:
             speaker = row.cells.get("speaker", "").strip() or None
             text = " ".join(row.cells["text"].split())
-            found.append(Found(Utterance(name, os.fspath(base / audio), 0.0, text=text, speaker=speaker), where))
+            utterance = Utterance(name, os.fspath(base / audio), 0.0, text=text, speaker=speaker)
+            found.append(Found(utterance, where, part if options.split_column else None))
             part_of.setdefault(name, part)
     return found, problems, part_of
 

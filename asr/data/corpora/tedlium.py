@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from asr.data.corpora.corpus import Found, Prepared, check_choice, distinct, expect_folder, measure, option, read_text
+from asr.data.corpora.corpus import Found, Prepared, check_choice, distinct, expect_folder, measure, of_part, option, read_text
 from asr.data.corpora.counts import CountOptions, Size, check_counts
 from asr.data.files import show_path
 from asr.data.manifest import Problem, Utterance
@@ -73,7 +73,9 @@ def prepare(root: Path, options: TedliumOptions) -> Prepared:
     part_of: dict[str, str] = {}
     sizes = {}
     for part in FOLDERS:
-        lines, items = _read_part(base, part, options, counted, problems)
+        faults: list[Problem] = []
+        lines, items = _read_part(base, part, options, counted, faults)
+        problems += of_part(faults, part)
         sizes[part] = Size(len(lines), len({line.recording for line in lines}))
         part_of.update((item.utterance.id, part) for item in items)
         found += items
@@ -141,7 +143,8 @@ def _read_part(
             lines.append(line)
             utterance = _utterance(line, part, options, counted)
             if utterance is not None and name in talks:
-                found.append(Found(replace(utterance, audio_filepath=os.fspath(talks[name])), f"{show_path(path)}:{line.line}"))
+                utterance = replace(utterance, audio_filepath=os.fspath(talks[name]))
+                found.append(Found(utterance, f"{show_path(path)}:{line.line}", part))
     return lines, found
 
 

@@ -234,20 +234,20 @@ def _complete(item: Sentence, kinds: list[str], problems: list[Problem]) -> Foun
     for kind in lacking:
         there = next(iter(item.files.values()))
         fault = f"there is no .{kind} file of {item.sentence} beside {there.name}"
-        problems.append(Problem("missing-file", show_path(there.parent), fault, id=item.id))
+        problems.append(Problem("missing-file", show_path(there.parent), fault, id=item.id, part=item.part))
     if lacking:
         return None
     try:
         labels = {kind: read_labels(item.files[kind], in_order=kind == "PHN") for kind in kinds if kind != "WAV"}
     except DataError as error:
         place, _, fault = str(error).partition(": ")
-        problems.append(Problem("bad-label", place, fault, id=item.id))
+        problems.append(Problem("bad-label", place, fault, id=item.id, part=item.part))
         return None
     phones, words = labels["PHN"], labels.get("WRD")
     foreign = sorted({label.symbol for label in phones} - set(TIMIT61))
     if foreign:
         fault = f"{some(foreign)} is none of the 61 phones of TIMIT"
-        problems.append(Problem("unknown-phone", show_path(item.files["PHN"]), fault, id=item.id))
+        problems.append(Problem("unknown-phone", show_path(item.files["PHN"]), fault, id=item.id, part=item.part))
         return None
     extra: dict[str, Any] = {"dialect": item.dialect, "sex": item.speaker[0]}
     prompt = " ".join(labels["TXT"][0].symbol.split()) if "TXT" in labels else None
@@ -261,7 +261,7 @@ def _complete(item: Sentence, kinds: list[str], problems: list[Problem]) -> Foun
     utterance = Utterance(
         item.id, os.fspath(item.files["WAV"]), 0.0, text=text, phones=symbols, speaker=item.speaker, extra=extra
     )
-    return Found(utterance, show_path(item.files["WAV"]))
+    return Found(utterance, show_path(item.files["WAV"]), item.part)
 
 
 def _late_labels(utterances: list[Utterance]) -> list[str]:

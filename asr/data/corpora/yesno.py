@@ -1,7 +1,7 @@
 """yesno (OpenSLR 1): sixty recordings of eight Hebrew words each, one speaker, 8 kHz; openslr.org/1."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr.data.corpora.corpus import Found, Prepared, check_fraction, expect_folder, measure, option
@@ -40,6 +40,7 @@ def prepare(root: Path, options: YesnoOptions) -> Prepared:
             problems.append(Problem("unexpected-name", show_path(path), message))
     if not found:
         raise DataError(f"{show_path(folder)}: holds no recording named like 0_1_1_0_1_0_0_1.wav; is it OpenSLR 1?")
+    found = [replace(item, part="test" if number % 2 else "train") for number, item in enumerate(found)]
     position = {item.utterance.id: number for number, item in enumerate(found)}
     usable, unreadable, notes = measure(found)
     even = [utterance for utterance in usable if position[utterance.id] % 2 == 0]

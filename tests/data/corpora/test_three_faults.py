@@ -1,5 +1,9 @@
-"""Every corpus with one recording missing, one too many and one cut: asr-data names all three at once and writes nothing."""
+"""Every corpus with one recording missing, one too many and one cut: asr-data names all three at once and writes nothing.
 
+Where it shall go on without, it says of which part the recording was.
+"""
+
+import json
 import shutil
 from pathlib import Path
 
@@ -68,3 +72,39 @@ def test_missing_extra_and_damaged(name: str, tmp_path: Path, capsys: pytest.Cap
     damage = next(line for line in complaint.splitlines() if damaged.name in line and extra.name not in line)
     assert any(word in damage for word in ("cut", "promises", "no whole number of 16-bit samples")), damage
     assert not list(tmp_path.glob("out/*.jsonl"))
+
+
+#: These have no parts of their own: who is tested is drawn from what can be used.
+DRAWN = {"vctk", "ljspeech"}
+
+
+@pytest.mark.parametrize("name", list(TRIPS))
+def test_a_test_set_does_not_shrink_in_silence(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    trip = TRIPS[name]
+    root = tmp_path / "corpus"
+    trip.write(root)
+    place = root / "table.csv" if trip.corpus == "csv" else root
+    words = ["prepare", trip.corpus, "--root", place, "--out", tmp_path / "out", *trip.words, "--on-bad", "skip"]
+    assert main([str(word) for word in words]) == 0
+    assert "Warning: " not in capsys.readouterr().out
+    manifest = tmp_path / "out" / f"{trip.part}.jsonl"
+    first = json.loads(manifest.read_text().splitlines()[0])
+    recording = (manifest.parent / first["audio_filepath"]).resolve()
+    if not recording.is_relative_to(root):
+        (recording,) = root.rglob(f"{recording.stem}.raw")
+    data = recording.read_bytes()
+    recording.write_bytes(data[: len(data) // 2 | 1])
+    assert main([str(word) for word in words]) == 0
+    told = capsys.readouterr().out
+    left_out = json.loads((tmp_path / "out" / "prepare.json").read_text())["left_out"]
+    assert first["id"] in {item["id"] for item in left_out["items"]}
+    if trip.corpus in DRAWN:
+        assert (left_out["parts"], "Warning: " in told) == ({}, False)
+        assert f"Of {left_out['count']} of these no part is known: " in told
+        return
+    assert left_out["parts"] == {trip.part: left_out["count"]}
+    (warning,) = [line for line in told.splitlines() if line.startswith("Warning: ")]
+    belong = f"{left_out['count']} of these belong to it ("
+    assert warning.startswith(f"Warning: {trip.part} is not whole: {belong}")
+    assert first["id"] in warning
+    assert warning.endswith("Scores on it cannot be compared with published ones.")
