@@ -86,6 +86,10 @@ TRIALS = {
     "asr-train data.folder=recordings run_dir=runs/tuned init=runs/phones": Trial(
         append=TINY, prints="init: ", leaves=("runs/tuned/model/model.safetensors",)
     ),
+    (
+        "torchrun --standalone --nproc-per-node 2 -m asr train experiment=speechocean762_phones data.dir=data/speechocean762 "
+        "run_dir=runs/both"
+    ): Trial(append=TINY, prints="epoch   1/1", leaves=("runs/both/model/model.safetensors", "runs/both/metrics.jsonl")),
     "recipes/yesno/run.sh --help": Trial(prints="--stage N"),
     "asr-lm train text=runs/mine/data/train.jsonl order=3 out=runs/words.arpa": Trial(leaves=("runs/words.arpa",)),
     "asr-decode tune=true model=runs/mine manifest=runs/mine/data/valid.jsonl lm=runs/words.arpa": Trial(
