@@ -140,13 +140,13 @@ class Ranks:
             if self.world == 1:
                 raise
             fault = caught
-        codes = self.total([float(fault.exit_code if fault and self.rank == rank else 0) for rank in range(self.world)])
+        codes = self.gathered([fault.exit_code if fault else 0], 1)
         failed = [rank for rank, code in enumerate(codes) if code]
         if not failed:
             return
         if fault is not None and self.rank == failed[0]:
             raise fault
-        self._leave_word_to_other(int(codes[failed[0]]))
+        self._leave_word_to_other(codes[failed[0]])
 
     def fail(self, fault: AsrError) -> NoReturn:
         """End the training in all processes, which have met the same fault."""

@@ -226,8 +226,9 @@ class Training:
     def stop_agreed(self, stop: StopAsked) -> bool:
         """Whether any process was asked to stop; all stop at the same step then, for the same reason."""
         asked = self.ranks.total([float(stop.signal == number) for number in SIGNALS])
-        stop.signal = next((int(number) for number, count in zip(SIGNALS, asked) if count), 0)
-        return bool(stop.signal)
+        agreed = next((int(number) for number, count in zip(SIGNALS, asked) if count), 0)
+        stop.signal = agreed or stop.signal  # one that came in between is for the next time
+        return bool(agreed)
 
     # --- after an epoch
 
@@ -352,7 +353,7 @@ class Training:
                     self.finish_epoch(time.monotonic() - started)
                     done = self.epoch >= self.config.training.epochs or self.patience_over()
                     self.checkpoint(finished=done)
-                    if done or not stop.signal:
+                    if done or not self.stop_agreed(stop):
                         continue
                 self.say(f"stopped at step {self.step}, saved in {self.run_dir}: the same command goes on from here")
                 return 128 + stop.signal

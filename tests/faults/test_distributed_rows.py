@@ -6,17 +6,14 @@ import pytest
 
 from asr.training.metrics import read_metrics
 from tests.training.test_distributed import PROGRAM, ROOT, WORDS, alone, torchrun
-from tests.training.tones import write_tones
+from tests.training.tones import write_seven_batches
 
 WORDS = [*WORDS, "batches.utterances=2", "training.epochs=2"]
 
 
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tones")
-    write_tones(folder, "train", 14, seed=1)
-    write_tones(folder, "valid", 4, seed=2)
-    return folder
+    return write_seven_batches(tmp_path_factory.mktemp("tones"))
 
 
 def program(folder: Path, rank: int, what: str) -> Path:

@@ -16,7 +16,7 @@ from asr.errors import DataError, UsageError
 from asr.training.distributed import Ranks
 from asr.training.metrics import read_metrics
 from asr.training.terminal import StopAsked
-from tests.training.tones import write_tones
+from tests.training.tones import write_seven_batches
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = [
@@ -46,11 +46,7 @@ sys.exit(main())
 
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory):
-    """14 utterances to train: at two in a batch, seven batches."""
-    folder = tmp_path_factory.mktemp("tones")
-    write_tones(folder, "train", 14, seed=1)
-    write_tones(folder, "valid", 4, seed=2)
-    return folder
+    return write_seven_batches(tmp_path_factory.mktemp("tones"))
 
 
 def torchrun(processes: int, program: Path | None, *words: str) -> subprocess.CompletedProcess[str]:

@@ -42,6 +42,13 @@ def write_tones(folder: Path, part: str, count: int, *, seed: int, speakers: int
     (folder / f"{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+def write_seven_batches(folder: Path) -> Path:
+    """14 utterances to train, at two in a batch seven batches, and 4 to validate."""
+    write_tones(folder, "train", 14, seed=1)
+    write_tones(folder, "valid", 4, seed=2)
+    return folder
+
+
 def tiny_config(data: Path, run_dir: Path, **changes) -> TrainConfig:
     base = TrainConfig(
         run_dir=str(run_dir),

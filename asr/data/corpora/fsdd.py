@@ -38,7 +38,7 @@ def prepare(root: Path, options: FsddOptions) -> Prepared:
         match = NAME.fullmatch(path.name)
         if match:
             utterance = Utterance(path.stem, str(path), 0.0, text=DIGITS[int(match["digit"])], speaker=match["speaker"])
-            found.append(Found(utterance, show_path(path), "test" if _is_tested(utterance, options) else "train"))
+            found.append(Found(utterance, show_path(path), _half(utterance.id, options)))
         elif path.suffix.lower() == ".wav":
             message = "the name is not DIGIT_SPEAKER_INDEX.wav, so what is said in it is unknown"
             problems.append(Problem("unexpected-name", show_path(path), message))
@@ -52,10 +52,11 @@ def prepare(root: Path, options: FsddOptions) -> Prepared:
     return Prepared(parts, split, problems + unreadable, notes)
 
 
-def _is_tested(utterance: Utterance, options: FsddOptions) -> bool:
-    if options.leave_out:
-        return utterance.speaker == options.leave_out
-    return int(utterance.id.rpartition("_")[2]) in TEST_INDICES
+def _half(name: str, options: FsddOptions) -> str:
+    """`test`, or `train`, of which the validation part is drawn, for a recording named DIGIT_SPEAKER_INDEX."""
+    spoken, _, index = name.rpartition("_")
+    tested = spoken.partition("_")[2] == options.leave_out if options.leave_out else int(index) in TEST_INDICES
+    return "test" if tested else "train"
 
 
 def _gaps(folder: Path, found: list[Utterance], options: FsddOptions) -> list[Problem]:
@@ -65,7 +66,12 @@ def _gaps(folder: Path, found: list[Utterance], options: FsddOptions) -> list[Pr
         stem, _, number = utterance.id.rpartition("_")
         numbers.setdefault(stem, set()).add(int(number))
     return [
-        Problem("missing-file", show_path(folder / f"{stem}_{number}.wav"), f"no such file, but there is {stem}_{max(there)}.wav")
+        Problem(
+            "missing-file",
+            show_path(folder / f"{stem}_{number}.wav"),
+            f"no such file, but there is {stem}_{max(there)}.wav",
+            part=_half(f"{stem}_{number}", options),
+        )
         for stem, there in numbers.items()
         for number in sorted({*range(max(there))} - there)
     ]
@@ -78,7 +84,8 @@ def _split(usable: list[Utterance], options: FsddOptions, every: list[Utterance]
     parts: dict[str, list[Utterance]] = {"train": [], "valid": [], "test": []}
     training: dict[str, list[Utterance]] = {speaker: [] for speaker in speakers}
     for utterance in usable:
-        (parts["test"] if _is_tested(utterance, options) else training[str(utterance.speaker)]).append(utterance)
+        tested = _half(utterance.id, options) == "test"
+        (parts["test"] if tested else training[str(utterance.speaker)]).append(utterance)
     for recordings in training.values():
         share = options.valid_fraction if len(recordings) > 1 else 0.0
         assigned = carve([utterance.id for utterance in recordings], {"valid": share}, seed=options.seed) if recordings else {}
