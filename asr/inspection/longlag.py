@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from asr.inspection.figures import colour, dash, new_figure, png, tidy
-from asr.inspection.longlag_tasks import SHORTEST, TASKS, TOLERANCE
+from asr.inspection.longlag_tasks import EARLIER, SHORTEST, TASKS, TOLERANCE
 from asr.inspection.longlag_training import CELLS, FRESH, LEARNT, PATIENCE, SOLVED, LonglagOptions, Trial, run_trials, stages
 from asr.inspection.page import Picture, Report, Table
 
@@ -106,7 +106,8 @@ def _how(options: LonglagOptions) -> str:
         return "Every network is trained at the lag itself from the start."
     return (
         f"Every network begins with a lag of {SHORTEST} steps, which grows by half whenever {LEARNT:.0%} of its answers are "
-        f"right; after {PATIENCE} looks without a better answer it goes back to where that lag began and learns half as fast. "
+        f"right; after {PATIENCE} looks without a better answer it goes back to where that lag began and learns half as fast, "
+        f"and after another {PATIENCE} to the lag before, as fast as at first. One batch of {EARLIER} has a lag learnt before. "
         "With all weights within +-0.1 gates are half open: a cell with a forget gate halves its state at every step and "
         "has to learn to keep it. It is tested, and has to succeed, at the whole lag."
     )

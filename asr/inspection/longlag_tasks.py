@@ -14,6 +14,8 @@ import numpy as np
 SHORTEST = 3
 #: how far from its target the answer to adding may be
 TOLERANCE = 0.04
+#: every so many batches one has a lag that was learnt before
+EARLIER = 4
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,18 @@ class Sequences:
     targets: np.ndarray
 
 
-def draw_batches(task: Task, lag: int, *, batches: int, batch: int, seed: Sequence[int]) -> Sequences:
-    """`batches` batches of `batch` sequences, a pure function of the seed; within a batch all are equally long."""
+def draw_batches(
+    task: Task, lag: int, *, batches: int, batch: int, seed: Sequence[int], earlier: Sequence[int] = ()
+) -> Sequences:
+    """`batches` batches of `batch` sequences, a pure function of the seed and of `earlier`; within a batch all are equally long.
+
+    earlier: lags that every `EARLIER`-th batch takes in turn instead, so that what was learnt at them is not lost.
+    """
     draw = np.random.default_rng(list(seed))
-    drawn = [task.draw(draw, lag, batch) for _ in range(batches)]
+    lags = [lag] * batches
+    if earlier:
+        lags[EARLIER - 1 :: EARLIER] = [earlier[place % len(earlier)] for place in range(batches // EARLIER)]
+    drawn = [task.draw(draw, each, batch) for each in lags]
     lengths = np.array([len(x) for x, _ in drawn])
     x = np.zeros((batches, lengths.max(), task.inputs, batch), np.float32)
     for place, (one, _) in enumerate(drawn):

@@ -2,7 +2,8 @@
 
 Every cell is trained at every learning rate with every seed. Networks of the same seed see the same sequences, as far as they
 are at the same lag: from start values within +-0.1 a gate is half open and a state is halved at every step, so nothing reaches
-over a long lag at once, and a network begins with a short one that grows as it learns.
+over a long lag at once, and a network begins with a short one that grows as it learns. One batch of four has a lag learnt before
+(mixed as in Zaremba and Sutskever 2014, "Learning to Execute", section 3), and a network that is stuck goes back.
 """
 
 import math
@@ -38,6 +39,8 @@ CHUNK, SCREENED, FRESH = 100, 256, 2000
 TOGETHER = 32
 #: looks at one lag without a better share right after which a network goes back to where that lag began and learns half as fast
 PATIENCE = 6
+#: times that it goes back there; after that it goes back to where the lag before began, and learns as fast as at the start
+RETURNS = 1
 
 
 @dataclass
@@ -57,8 +60,8 @@ class LonglagOptions:
     #: every network has as many cells as fit into so many weights
     weights: int = 400
     #: each network begins with a lag of 3 and goes on to half as much again when 90 % of its answers are right, up to the lag
-    #: asked for, or where it is stuck, back to where its lag began at half the learning rate; false trains it with the lag asked
-    #: for from the start
+    #: asked for; where it is stuck, back to where its lag began at half the learning rate, and from there to the lag before;
+    #: every fourth batch has a lag learnt before. false trains it with the lag asked for from the start
     growing: bool = True
     #: start values are uniform in +-0.1; this is added to the bias of what keeps the memory (forget gate, GRU's update gate) and
     #: taken from that of the LSTMs' input gates
@@ -195,12 +198,12 @@ class Attempt:
         self.mean, self.square = np.zeros_like(self.flat), np.zeros_like(self.flat)
         self.updates = self.looks = self.reached = self.waited = 0
         self.rate = learning_rate
-        self.ahead = stages(lag, options.growing)
+        self.stages, self.stage = stages(lag, options.growing), 0
         self.curve: list[tuple[int, int, float]] = []
         self.right = 0.0
         self.seconds = 0.0
         self.solved = False
-        self.begun, self.best_right = self._state(), 0.0
+        self.begun, self.best_right, self.returns = [self._state()], 0.0, 0  # states in which each stage so far was begun
 
     @property
     def group(self) -> tuple[str, int, str]:
@@ -209,7 +212,7 @@ class Attempt:
     @property
     def current(self) -> int:
         """The lag it is at."""
-        return self.ahead[0]
+        return self.stages[self.stage]
 
     def advance(self, sequences: Sequences, screen: Sequences) -> None:
         """`CHUNK` updates, a look, and where that is promising, a longer lag or the look that decides."""
@@ -223,21 +226,32 @@ class Attempt:
         right = share_right(self.net, self.flat, screen)
         self.curve.append((self.updates * self.options.batch, self.current, right))
         if right >= LEARNT:
-            self.reached = self.current
+            self.reached = max(self.reached, self.current)
         if right >= SOLVED and self.current == self.lag:
             self.examine()
             self.solved = self.right >= SOLVED
         elif right >= LEARNT and self.current < self.lag:
-            del self.ahead[0]
-            self.begun, self.best_right, self.waited = self._state(), 0.0, 0
+            self.stage += 1
+            self.begun.append(self._state())
+            self.best_right, self.waited, self.returns = 0.0, 0, 0
         elif right > self.best_right:
             self.best_right, self.waited = right, 0
         else:
             self.waited += 1
         if self.options.growing and self.waited == PATIENCE:
-            self.flat[:], self.mean[:], self.square[:] = self.begun
-            self.rate, self.best_right, self.waited = 0.5 * self.rate, 0.0, 0
+            self._go_back()
         self.seconds += thread_time() - started
+
+    def _go_back(self) -> None:
+        """To where this lag began, more slowly; in the end to where the lag before began, at full speed."""
+        self.best_right, self.waited = 0.0, 0
+        self.returns, self.rate = self.returns + 1, 0.5 * self.rate
+        if self.returns > RETURNS:
+            self.returns, self.rate = 0, self.learning_rate
+            if self.stage:
+                self.stage -= 1
+                self.begun.pop()
+        self.flat[:], self.mean[:], self.square[:] = self.begun[-1]
 
     def _state(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Copies of the weights and of Adam's moments."""
@@ -310,10 +324,11 @@ def _dealt(
 ) -> list[tuple["Attempt", tuple[Sequences, Sequences]]]:
     """The sequences of one round for each attempt, to learn from and to be looked at with: those of its lag, and of its seed."""
     task, size = TASKS[active[0].task], min(CHUNK, options.updates - step * CHUNK)
-    fresh = {
-        (seed, lag): draw_batches(task, lag, batches=size, batch=options.batch, seed=(seed, 1, lag, step))
-        for seed, lag in sorted({(attempt.seed, attempt.current) for attempt in active})
-    }
+    ways = stages(active[0].lag, options.growing)
+    fresh = {}
+    for seed, lag in sorted({(attempt.seed, attempt.current) for attempt in active}):
+        earlier, drawn = ways[: ways.index(lag)], (seed, 1, lag, step)
+        fresh[seed, lag] = draw_batches(task, lag, batches=size, batch=options.batch, seed=drawn, earlier=earlier)
     screens = {lag: _screen(task, lag) for _, lag in fresh}
     return [(one, (fresh[one.seed, one.current], screens[one.current])) for one in active]
 

@@ -285,7 +285,6 @@ def test_from_plain_start_values_a_forget_gate_learns_to_keep_and_the_plain_netw
     assert plain.right < 0.5
     for trial in (plain, memory):
         lags = [lag for _, lag, _ in trial.curve]
-        assert lags == sorted(lags)
         assert set(lags) <= set(stages(40, True))
         for (_, lag, right), (_, after, _) in pairwise(trial.curve):
             assert (after > lag) == (right >= 0.9 and lag < 40), "the lag grows when, and only when, it has been learnt"
@@ -308,6 +307,32 @@ def test_a_stuck_network_goes_back_to_where_its_lag_began_and_learns_half_as_fas
     assert (attempt.flat == begun).all() == growing
     assert attempt.rate == (0.005 if growing else 0.01)
     assert attempt.learning_rate == 0.01, "what the table names"
+
+
+def test_a_network_that_stays_stuck_goes_back_to_the_lag_before_at_full_speed(monkeypatch) -> None:
+    shares = iter([0.95, *[0.4] * (1 + PATIENCE), *[0.4] * (1 + PATIENCE)])
+    monkeypatch.setattr("asr.inspection.longlag_training.share_right", lambda *_: next(shares))
+    attempt = Attempt(LonglagOptions(out="look", weights=100), "adding", 10, "lstm", 0.01, 1)
+    start = attempt.flat.copy()
+    given = draw_batches(TASKS["adding"], 3, batches=2, batch=4, seed=(1,))
+    attempt.advance(given, given)
+    assert attempt.current == stages(10, True)[1]
+    for _ in range(2 * (1 + PATIENCE)):
+        attempt.advance(given, given)
+    assert attempt.current == stages(10, True)[0]
+    assert (attempt.flat == start).all()
+    assert attempt.rate == 0.01
+    assert attempt.reached == stages(10, True)[0]
+
+
+def test_one_batch_of_four_has_a_lag_that_was_learnt_before() -> None:
+    plain = draw_batches(TASKS["order"], 100, batches=12, batch=2, seed=(1,))
+    mixed = draw_batches(TASKS["order"], 100, batches=12, batch=2, seed=(1,), earlier=[5, 30])
+    assert plain.lengths.min() > 250
+    assert (mixed.lengths > 250).tolist() == 3 * [True, True, True, False]
+    short = mixed.lengths[3::4]
+    assert (short < [20, 90, 20]).all()
+    assert short[1] > 70, "in turn"
 
 
 def test_at_the_whole_lag_from_the_start_it_learns_nothing() -> None:
