@@ -24,7 +24,7 @@ RECIPES = tuple(name for name in sorted(CORPORA) if (ROOT / "recipes" / name).is
 #: In this order; a recipe may decode and score more than once.
 COMMANDS = ["asr-data", "asr-train", "asr-decode", "asr-score"]
 
-#: Stands in for all four commands: notes its words, and leaves the files that the scripts themselves read.
+#: Stands in for all commands: notes its words, and leaves the files that the scripts themselves read.
 STAND_IN = """#!/usr/bin/env bash
 printf '%s' "${0##*/}" >> "$LOG"
 printf '\\t%s' "$@" >> "$LOG"
@@ -57,9 +57,9 @@ def run(
 def stand_ins(tmp_path: Path) -> Path:
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name in ("data", "train", "decode", "score", "lm"):
-        (programs / f"asr-{name}").write_text(STAND_IN)
-        (programs / f"asr-{name}").chmod(0o755)
+    for name in ("asr-data", "asr-train", "asr-decode", "asr-score", "asr-lm", "torchrun"):
+        (programs / name).write_text(STAND_IN)
+        (programs / name).chmod(0o755)
     return programs
 
 
@@ -313,6 +313,20 @@ def test_librispeech_in_byte_pairs(dry, tmp_path: Path):
     assert "--unit takes characters or bytepairs, got 'phones'" in dry("librispeech", "--unit", "phones")[0].stderr
 
 
+def test_librispeech_in_several_processes(dry, tmp_path: Path):
+    words = ("--data", tmp_path, "--out", tmp_path / "o u t", "--processes", 8, "seed=3")
+    done, calls = dry("librispeech", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [words[0] for words in calls[:3]] == ["asr-data", "torchrun", "asr-decode"]
+    started = ["torchrun", "--standalone", "--nproc-per-node", "8", "-m", "asr", "train", "experiment=librispeech_100"]
+    where = [f"data.dir={tmp_path / 'o u t' / '100' / 'data'}", f"run_dir={tmp_path / 'o u t' / '100' / 'run'}"]
+    assert calls[1] == [*started, *where, "seed=3"]
+    for wrong in ("0", "two", "-1", "1.5"):
+        refused = dry("librispeech", "--processes", wrong)[0]
+        assert refused.returncode == 2
+        assert f"--processes takes a number from 1 to 99, got '{wrong}'" in refused.stderr
+
+
 def test_librispeech_of_960_hours(dry, tmp_path: Path):
     done, calls = dry("librispeech", "--data", tmp_path, "--out", tmp_path / "out", "--hours", "960", "--partial", "--download")
     assert done.returncode == 0
@@ -340,6 +354,9 @@ def test_the_commands_of_its_readme_are_accepted(recipe: str, dry, tmp_path: Pat
     commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
     assert len(commands) >= 3
     for command in commands:
+        if command[0] == "torchrun":
+            assert command[command.index("-m") :][:3] == ["-m", "asr", "train"]
+            command = ["asr-train", *command[command.index("train") + 1 :]]
         if command[0].startswith("asr-"):
             assert_composes(command)
             continue
@@ -360,13 +377,14 @@ def assert_composes(command: list[str]) -> None:
     from asr.data import language_model
     from asr.decoding.options import DecodeOptions
     from asr.scoring.score import ScoreOptions
+    from asr.training.options import TrainConfig
 
     name, words = command[0].removeprefix("asr-"), command[1:]
     if name == "lm":
         name, options = PARTS[words[0]][2], getattr(language_model, PARTS[words[0]][1])
         words = words[1:]
     else:
-        options = {"decode": DecodeOptions, "score": ScoreOptions}[name]
+        options = {"train": TrainConfig, "decode": DecodeOptions, "score": ScoreOptions}[name]
     assert compose_config(name, Arguments(words), options)
 
 
@@ -444,6 +462,7 @@ MINIATURES = [
         "960-bytepairs/score_test-other.greedy",
         3,
     ),
+    ("librispeech", ["--processes", "2"], plant_librispeech, "100/score_test-clean.greedy", 3),
     ("mini_librispeech", [], plant_mini_librispeech, "score_word", 3),
     ("an4", [], plant_an4, "score_char", 7),
     ("tedlium", [], plant_tedlium, "score", 3),

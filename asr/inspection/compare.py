@@ -193,7 +193,7 @@ def look(options: CompareOptions, files: Sequence[str], say: Callable[[str], Non
                 "compare",
                 "Learning curves and error rates",
                 "Left: error rate on the validation part after each epoch, the mean over the seeds where there are several; the "
-                "ring marks the epoch whose weights were kept. Right: error rate of these weights on the test part, with its "
+                "ring marks the epoch whose weights were kept. Right: error rate of these weights on the scored part, with its "
                 "95 % interval.",
                 draw(stations, title=options.title, rate=rate),
             ),
@@ -318,4 +318,4 @@ def _draw_rates(axes: Axes, stations: Sequence[Station], rate: str) -> None:
     names = [f"{plain_text(station.name)}\n{station.runs[0].weights / 1e6:.2f} M" for station in stations]
     axes.set_yticks(range(len(stations)), names)
     axes.set_ylim(len(stations) - 0.4, -0.7)
-    axes.set(title=f"{rate} on the test part", xlabel=f"{rate}, %")
+    axes.set(title=f"{rate} on the scored part", xlabel=f"{rate}, %")
