@@ -102,16 +102,16 @@ def hyperbolic(x):
 
 
 @compiled()
-def open_(gate, peephole, state):
-    """A gate that sees the cell states through its peephole weights (zero without peepholes)."""
+def open_(gate, more, peephole, state):
+    """A gate that sees the cell states through its peephole weights (zero without peepholes); `more` enters it, too."""
     for j in range(len(gate)):
-        store(gate, j, logistic(load(gate[j]) + peephole[j] * state[j]))
+        store(gate, j, logistic(load(gate[j]) + more[j] + peephole[j] * state[j]))
 
 
 @compiled()
-def squash_(x):
+def squash_(x, more):
     for j in range(len(x)):
-        store(x, j, hyperbolic(load(x[j])))
+        store(x, j, hyperbolic(load(x[j]) + more[j]))
 
 
 @compiled()
@@ -139,30 +139,30 @@ def show_into(o, state, hidden):
 
 
 @compiled()
-def lstm_forward(gates, peephole, cells, hidden, row, rows, previous, carried, zero, coupled):
+def lstm_forward(gates, recurrent, peephole, cells, hidden, row, rows, previous, carried, zero, coupled):
     """One time step of the rows `row` .. `row + rows` of an LSTM.
 
-    gates (R, 4H or 3H): sums that enter the gates i, (f,) g, o, in exchange for their activations; peephole (3 or 2, H); cells
-    (., H) get the cell states, hidden (., H) the outputs. The first `carried` rows go on from the rows at `previous`, the
-    others from row `zero`.
+    gates (R, 4H or 3H): sums that enter the gates i, (f,) g, o, in exchange for their activations; recurrent (rows, 4H or 3H):
+    the products with the outputs before, which enter them too; peephole (3 or 2, H); cells (., H) get the cell states, hidden
+    (., H) the outputs. The first `carried` rows go on from the rows at `previous`, the others from row `zero`.
     """
     width = cells.shape[1]
     free = gates.shape[1] == 4 * width
     for b in range(rows):
-        gate = gates[row + b]
+        gate, more = gates[row + b], recurrent[b]
         before, after = cells[previous + b if b < carried else zero], cells[row + b]
         i, g, o = gate[:width], gate[-2 * width : -width], gate[-width:]
-        open_(i, peephole[0], before)
-        squash_(g)
+        open_(i, more[:width], peephole[0], before)
+        squash_(g, more[-2 * width : -width])
         if free:
             f = gate[width : 2 * width]
-            open_(f, peephole[1], before)
+            open_(f, more[width : 2 * width], peephole[1], before)
             forget_into(i, f, g, before, after)
         elif coupled:
             couple_into(i, g, before, after)
         else:
             carry_into(i, g, before, after)
-        open_(o, peephole[-1], after)
+        open_(o, more[-width:], peephole[-1], after)
         show_into(o, after, hidden[row + b])
 
 
@@ -254,17 +254,16 @@ def lstm_backward(
 
 
 @compiled()
-def rnn_forward(sums, hidden, row, rows, rectified):
-    """hidden = tanh(sums), or their positive part; sums (R, H), hidden (., H)."""
+def rnn_forward(sums, recurrent, hidden, row, rows, rectified):
+    """hidden = tanh(sums + recurrent), or their positive part; sums (R, H), recurrent (rows, H), hidden (., H)."""
     for b in range(rows):
-        x, y = sums[row + b], hidden[row + b]
+        x, more, y = sums[row + b], recurrent[b], hidden[row + b]
         if rectified:
             for j in range(len(x)):
-                value = load(x[j])
-                store(y, j, np.maximum(value, f32(0.0)))
+                store(y, j, np.maximum(load(x[j]) + more[j], f32(0.0)))
         else:
             for j in range(len(x)):
-                store(y, j, hyperbolic(load(x[j])))
+                store(y, j, hyperbolic(load(x[j]) + more[j]))
 
 
 @compiled()
@@ -297,7 +296,13 @@ def mix_into(z, n, before, hidden):
 @compiled()
 def add_open_(gate, more):
     for j in range(len(gate)):
-        store(gate, j, logistic(load(gate[j]) + load(more[j])))
+        store(gate, j, logistic(load(gate[j]) + more[j]))
+
+
+@compiled()
+def keep_in(kept, x):
+    for j in range(len(kept)):
+        store(kept, j, x[j])
 
 
 @compiled()
@@ -310,7 +315,7 @@ def gru_forward(gates, recurrent, inner, hidden, row, rows, previous, carried, z
     for b in range(rows):
         gate, more = gates[row + b], recurrent[b]
         r, z, n = gate[:width], gate[width : 2 * width], gate[2 * width :]
-        inner[row + b] = more[2 * width :]
+        keep_in(inner[row + b], more[2 * width :])
         add_open_(r, more[:width])
         add_open_(z, more[width : 2 * width])
         candidate_(n, r, inner[row + b])

@@ -3,7 +3,8 @@
 The valid frames of a batch become the rows of one matrix, step by step, longest utterance first, so padding costs nothing: the
 products with the inputs are one product per direction, each step multiplies only the rows that are still running, and the
 gradient of each weight is one product over all steps. The two directions run side by side, each on half of the threads.
-Computes in float32, float64 (for tests) or bfloat16, whichever x has; equal to `asr.models.cells.Cell.unroll`.
+Computes in float32, float64 (for tests) or bfloat16, whichever x has; equal to `asr.models.cells.Cell.unroll`. The products of
+single steps are in float32 for bfloat16, too: they are too small to gain by it, and each new shape would have code made for it.
 """
 
 import os
@@ -94,6 +95,11 @@ def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.view(torch.int16).numpy().view(np.uint16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
+def _widened(x: Tensor, room: Tensor) -> Tensor:
+    """x, or where it is stored in fewer bits than `room`, its copy there."""
+    return x if x.dtype == room.dtype else room[: len(x)].copy_(x)
+
+
 def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -161,25 +167,26 @@ def _forward(options: CellOptions, x: Tensor, steps: list[Step], w: Weights, out
     states = torch.empty(count + begin, width if options.cell == "lstm" else 0, dtype=_wide(x.dtype))
     outputs[count:] = 0.0 if out is None else out
     states[count:] = 0.0 if state is None else state[:, : states.shape[1]]
-    transposed = w.w_rec.t().contiguous()
+    transposed = w.w_rec.t().to(states.dtype).contiguous()
     inner = x.new_empty(count if options.cell == "gru" else 0, width)
-    scratch = x.new_empty(max((step.rows for step in steps), default=0) if options.cell == "gru" else 0, 3 * width)
+    most = max((step.rows for step in steps), default=0)
+    room, scratch = states.new_empty(most, outputs.shape[1]), states.new_empty(most, transposed.shape[1])
     peephole = _numpy(_peephole(options, w, states))
     arrays = [_numpy(tensor) for tensor in (gates, states, hidden, inner, scratch)]
     for step in steps:
         row, rows, previous, carried = step
+        if carried:
+            torch.mm(_widened(outputs[previous : previous + carried], room), transposed, out=scratch[:carried])
+        if carried < rows:
+            scratch[carried:rows] = 0.0
         if options.cell == "gru":
-            scratch[:rows] = 0.0
-            torch.mm(outputs[previous : previous + carried], transposed, out=scratch[:carried])
             scratch[:rows, 2 * width :] += w.extra
             kernels.gru_forward(arrays[0], arrays[4], arrays[3], arrays[2], *step, count)
             continue
-        if carried:
-            gates[row : row + carried].addmm_(outputs[previous : previous + carried], transposed)
         if options.cell == "rnn":
-            kernels.rnn_forward(arrays[0], arrays[2], row, rows, options.activation == "relu")
+            kernels.rnn_forward(arrays[0], arrays[4], arrays[2], row, rows, options.activation == "relu")
         else:
-            kernels.lstm_forward(arrays[0], peephole, arrays[1], arrays[2], *step, count, options.coupled)
+            kernels.lstm_forward(arrays[0], arrays[4], peephole, arrays[1], arrays[2], *step, count, options.coupled)
         if w.w_proj is not None:
             torch.mm(hidden[row : row + rows], w.w_proj.t(), out=outputs[row : row + rows])
     return Saved(inner if options.cell == "rnn" else gates, inner if options.cell == "gru" else states, hidden, outputs)
@@ -212,7 +219,8 @@ def _backward(
     sums = x.new_empty(count, (4 if gru else len(options.gates)) * width)
     recurrent, entering = (sums[:, : 3 * width], sums[:, width:]) if gru else (sums, sums)
     w_rec = torch.cat([w.w_rec[2 * width :], w.w_rec[: 2 * width]]) if gru else w.w_rec  # q, r, z as in sums
-    grad_out = x.new_zeros(size, saved.out.shape[1])
+    w_rec = w_rec.to(saved.states.dtype)
+    grad_out, room = saved.states.new_zeros(size, saved.out.shape[1]), saved.states.new_empty(size, len(w_rec))
     grad_cell = saved.states.new_zeros(size, width if options.cell == "lstm" else 0)
     if ends[0] is not None:
         grad_out += ends[0]
@@ -241,9 +249,9 @@ def _backward(
             grad_out[:rows] = 0.0
             grad_cell[:rows] = 0.0
         elif gru:
-            grad_out[:carried].addmm_(recurrent[row : row + carried], w_rec)
+            grad_out[:carried].addmm_(_widened(recurrent[row : row + carried], room), w_rec)
         elif carried:
-            torch.mm(sums[row : row + carried], w_rec, out=grad_out[:carried])
+            torch.mm(_widened(sums[row : row + carried], room), w_rec, out=grad_out[:carried])
     came = saved.out.index_select(0, plan.before[way])
     grad_rec = recurrent.t() @ came
     if gru:
@@ -255,7 +263,7 @@ def _backward(
     grad_proj = None if w.w_proj is None else above.t() @ saved.hidden[:count]
     return (
         entering @ w.w_in if wanted else None,
-        grad_out,
+        grad_out.to(x.dtype),
         grad_cell,
         entering.t() @ x,
         grad_rec,
