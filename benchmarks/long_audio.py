@@ -5,7 +5,8 @@ The recordings of a manifest (speechocean762's `dev`, say) are joined end to end
 * an hour of them, and ten minutes of them, as single files: real-time factor of the whole command, start-up included, by the
   clock (`rtf`) and by the processor time that it used on all cores (`cpu_rtf`, per core: what the clock would say on a quiet
   machine whose cores are all busy), and the peak of its memory for both lengths, which must be alike;
-* pieces of ten minutes, once heard whole and once cut: word error rate of both against the joined transcripts.
+* pieces of ten minutes, once heard whole and once cut: word error rate of both against the joined transcripts;
+* so many recordings of one speaker at a time, joined and heard whole, greedily: how the word error rate grows with the length.
 
     python benchmarks/long_audio.py --model runs/so762/characters --manifest data/dev.jsonl --lm words.arpa --beam 16
 
@@ -35,18 +36,22 @@ RATE = 16000
 TEN_MINUTES, HOUR = 600.0, 3600.0
 #: s heard at once when the ten minutes are to be cut
 CUT_AT = 60
+#: s by which the written durations of many recordings may be too long
+SLACK = 0.1
+#: recordings of one speaker joined into one
+COUNTS = (1, 2, 4, 10, 20)
 
 
 def joined(utterances: Sequence[Utterance], seconds: float, path: Path) -> str:
     """Write recordings end to end until so many seconds are full, from the start again where they end; returns their text."""
     texts: list[str] = []
     with soundfile.SoundFile(path, "w", RATE, 1, subtype="PCM_16") as sound:
-        while sound.frames < seconds * RATE:
+        while sound.frames < (seconds - SLACK) * RATE:
             for one in utterances:
                 samples = read_audio(one.audio_filepath, sample_rate=RATE, offset=one.offset, duration=one.duration)
                 sound.write(np.clip(samples, -1, 1))
                 texts.append(one.text or "")
-                if sound.frames >= seconds * RATE:
+                if sound.frames >= (seconds - SLACK) * RATE:
                     break
     return " ".join(texts)
 
@@ -61,6 +66,28 @@ def tens_of_minutes(utterances: Sequence[Utterance]) -> list[list[Utterance]]:
     if len(groups) > 1 and sum(one.duration for one in groups[-1]) < TEN_MINUTES / 2:
         groups[-2] += groups.pop()
     return groups
+
+
+def in_groups(utterances: Sequence[Utterance], count: int) -> list[list[Utterance]]:
+    """Recordings of one speaker in groups of `count`; the last group of a speaker may be smaller."""
+    voices: dict[str | None, list[Utterance]] = {}
+    for one in utterances:
+        voices.setdefault(one.speaker, []).append(one)
+    return [own[first : first + count] for own in voices.values() for first in range(0, len(own), count)]
+
+
+def joined_rates(utterances: Sequence[Utterance], words: list[str], threads: int) -> dict[str, float]:
+    """Word error rate for each of `COUNTS`."""
+    rates = {}
+    for count in COUNTS:
+        with tempfile.TemporaryDirectory(prefix="long-audio-") as folder:
+            paths, references = [], []
+            for number, group in enumerate(in_groups(utterances, count)):
+                paths.append(Path(folder) / f"{number}.wav")
+                references.append(joined(group, sum(one.duration for one in group), paths[-1]))
+            texts = run([*words, "decoder=greedy"], paths, threads).texts
+        rates[f"wer_joined_{count}"] = round(word_error_rate(references, [texts[str(path)] for path in paths]), 2)
+    return rates
 
 
 @dataclass(frozen=True)
@@ -132,6 +159,7 @@ def main() -> None:
                 texts = run([*search, f"max_seconds={limit}"], pieces, asked.threads).texts
                 rate = word_error_rate(references, [texts[str(piece)] for piece in pieces])
                 result[f"wer_{name}_{way}"] = round(rate, 3)
+    result |= joined_rates(utterances, words, asked.threads)
     for name, value in result.items():
         print(f"{name:24} {value}")
     print(json.dumps(result))
