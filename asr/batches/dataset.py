@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -80,7 +80,8 @@ class BatchLoader:
     """Makes `Batch`es of given index lists; numbers depend on (seed, epoch, utterance id) only, not on threads or order.
 
     faults: where given, a recording that cannot be read is left out of its batch and its fault is kept there, by utterance id;
-    otherwise it ends the loading. title: name of a progress bar over the batches; empty draws none.
+    otherwise it ends the loading. separator: tokens between the texts of recordings that are joined. title: name of a progress
+    bar over the batches; empty draws none.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class BatchLoader:
         statistics: Callable[[str | None], np.ndarray | None] | None = None,
         workers: int = 1,
         faults: dict[str, DataError] | None = None,
+        separator: Sequence[int] = (),
         title: str = "",
     ):
         self.utterances = utterances
@@ -104,6 +106,7 @@ class BatchLoader:
         self.statistics = statistics
         self.workers = workers
         self.faults = faults
+        self.separator = list(separator)
         self.title = title
 
     def _waveform(self, index: int, epoch: int) -> np.ndarray | None:
@@ -122,12 +125,24 @@ class BatchLoader:
         samples = change_speed(samples, speed_factor(self.augment, seed))
         return change_level(samples, sample_rate=self.store.sample_rate, options=self.augment.at_epoch(epoch), seed=seed)
 
-    def _collate(self, batch: list[int], waveforms: list[np.ndarray], epoch: int) -> Batch:
+    def _joined(self, group: Sequence[int], epoch: int) -> np.ndarray | None:
+        """The samples of recordings that are heard in one; None where the only one could not be read."""
+        heard = [self._waveform(index, epoch) for index in group]
+        kept = [waveform for waveform in heard if waveform is not None]
+        return np.concatenate(kept) if len(kept) == len(group) else None
+
+    def _target(self, group: Sequence[int]) -> list[int]:
+        tokens = list(self.targets[group[0]])
+        for index in group[1:]:
+            tokens += [*self.separator, *self.targets[index]]
+        return tokens
+
+    def _collate(self, batch: list[int], waveforms: list[np.ndarray], epoch: int, behind: Mapping[int, Sequence[int]]) -> Batch:
         lengths = [len(waveform) for waveform in waveforms]
         padded = np.zeros((len(batch), max(lengths)), dtype=np.float32)
         for row, waveform in zip(padded, waveforms):
             row[: len(waveform)] = waveform
-        targets = [self.targets[index] for index in batch]
+        targets = [self._target([index, *behind.get(index, ())]) for index in batch]
         tokens = torch.zeros(len(batch), max(map(len, targets), default=0), dtype=torch.int64)
         for row, target in zip(tokens, targets):
             row[: len(target)] = torch.tensor(target, dtype=torch.int64)
@@ -148,11 +163,20 @@ class BatchLoader:
             cmvn=cmvn,
         )
 
-    def batches(self, order: Sequence[list[int]], *, epoch: int = 0, ahead: int = 4) -> Iterator[Batch]:
+    def batches(
+        self,
+        order: Sequence[list[int]],
+        *,
+        epoch: int = 0,
+        ahead: int = 4,
+        behind: Mapping[int, Sequence[int]] | None = None,
+    ) -> Iterator[Batch]:
         """Yield the batches of `order`; up to `ahead` of them are prepared in the background. A reader's fault is raised here.
 
+        behind: the recordings that are joined to the end of one in `order`, whose name, speaker and seed stand for all of them.
         A batch of which no recording could be read is left out, where `faults` takes note of them.
         """
+        joined = behind or {}
         ready: queue.Queue = queue.Queue(maxsize=ahead)
         stop = threading.Event()
 
@@ -169,10 +193,10 @@ class BatchLoader:
                     for batch in order:
                         if stop.is_set():
                             return
-                        heard = zip(batch, pool.map(lambda index: self._waveform(index, epoch), batch))
+                        heard = zip(batch, pool.map(lambda index: self._joined([index, *joined.get(index, ())], epoch), batch))
                         kept = {index: waveform for index, waveform in heard if waveform is not None}
                         if kept:
-                            put(self._collate(list(kept), list(kept.values()), epoch))
+                            put(self._collate(list(kept), list(kept.values()), epoch, joined))
                 put(None)
             except BaseException as fault:  # handed to the consumer, which raises it
                 put(fault)

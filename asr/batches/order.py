@@ -68,3 +68,32 @@ def batch_order(durations: Sequence[float], *, options: BatchOptions, seed: int,
     batches = cut_batches(sorted(indices, key=lambda i: (spread[i], i)), durations, options)
     draw.shuffle(batches)
     return batches
+
+
+def join_recordings(
+    durations: Sequence[float], speakers: Sequence[str | None], *, share: float, longest: float, seed: int, epoch: int
+) -> list[list[int]]:
+    """The recordings of one epoch as those that are heard in one, as lists of indices; every index occurs exactly once.
+
+    About `share` of them stand behind another one of the same speaker, as far as the sum of durations (s) is at most `longest`.
+    One without a speaker stays alone.
+    """
+    if not share:
+        return [[index] for index in range(len(durations))]
+    voices: dict[str, list[int]] = {}
+    groups = [[index] for index, speaker in enumerate(speakers) if speaker is None]
+    for index, speaker in enumerate(speakers):
+        if speaker is not None:
+            voices.setdefault(speaker, []).append(index)
+    draw = random.Random(f"{seed}/{epoch}/join")
+    for indices in voices.values():
+        draw.shuffle(indices)
+        length = longest
+        for index in indices:
+            wanted, length = draw.random() < share, length + durations[index]
+            if wanted and length <= longest:
+                groups[-1].append(index)
+            else:
+                groups.append([index])
+                length = durations[index]
+    return groups

@@ -88,6 +88,11 @@ class Tokenizer:
         #: (V,) whether a token begins a word by itself, without a space before it
         self.begins_word = tuple(self._pairs is not None and symbol.startswith(WRITTEN_SPACE) for symbol in self.symbols)
 
+    @property
+    def between(self) -> list[int]:
+        """The tokens between two texts that are said one after the other: the space where it is a symbol of its own."""
+        return [self.symbols.index(" ")] if " " in self.symbols else []
+
     def __len__(self) -> int:
         """The size V of the vocabulary, with the blank."""
         return len(self.symbols)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from asr import __version__
 from asr.batches.dataset import Batch, evaluation_order
-from asr.batches.order import batch_order
+from asr.batches.order import batch_order, join_recordings
 from asr.errors import ModelError, ResourceError, is_out_of_memory
 from asr.features.augment import utterance_seed
 from asr.models.device import autocast_for, choose_device, choose_precision, low_precision_pays
@@ -113,8 +113,17 @@ class Training:
             name = torch.cuda.get_device_name(self.device)
         return f"{name}, {self.precision_name}"
 
-    def order(self, epoch: int) -> list[list[int]]:
-        return batch_order(self.data.train_part.durations, options=self.config.batches, seed=self.config.seed, epoch=epoch)
+    def order(self, epoch: int) -> tuple[list[list[int]], dict[int, list[int]]]:
+        """The batches of an epoch, and the recordings that are joined to the end of some in them."""
+        part, augment, seed = self.data.train_part, self.config.augment.at_epoch(epoch), self.config.seed
+        speakers = [utterance.speaker for utterance in part.utterances]
+        groups = join_recordings(
+            part.durations, speakers, share=augment.join, longest=augment.join_seconds, seed=seed, epoch=epoch
+        )
+        durations = [sum(part.durations[index] for index in group) for group in groups]
+        batches = batch_order(durations, options=self.config.batches, seed=seed, epoch=epoch)
+        order = [[groups[number][0] for number in batch] for batch in batches]
+        return order, {group[0]: group[1:] for group in groups if len(group) > 1}
 
     # --- steps
 
@@ -184,7 +193,7 @@ class Training:
 
     def run_epoch(self, stop: StopAsked) -> bool:
         """The rest of the epoch; False when it was stopped inside."""
-        order = self.order(self.epoch)
+        order, behind = self.order(self.epoch)
         shares = self.ranks.shares(order[self.batch_index :])
         started = saved = time.monotonic()
         heard = 0.0
@@ -196,7 +205,7 @@ class Training:
             leave=False,
             disable=None if self.ranks.first else True,
         )
-        batches = self.data.train.batches([share.batch for share in shares], epoch=self.epoch)
+        batches = self.data.train.batches([share.batch for share in shares], epoch=self.epoch, behind=behind)
         try:
             for batch, share in zip(batches, shares):
                 progress = (self.epoch + self.batch_index / len(order)) / self.config.training.epochs

@@ -76,6 +76,7 @@ def read_recordings(
             part.targets,
             augment=config.augment if name == "train" else None,
             statistics=statistics.get(name),
+            separator=tokenizer.between,
             **common,
         )
         for name, part in parts.items()
