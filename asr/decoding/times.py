@@ -12,6 +12,8 @@ Silent means below a threshold that follows the recording: 6 dB above its backgr
 no background to speak of. At its two ends a word then goes on as long as the level, averaged over 30 ms, stays 2 dB above the
 background. Tokens of a word share its time, with borders half-way between their spikes.
 
+A word all of whose spikes stand in a silence is the nearer sound beside it that no other word is in.
+
 Silence also goes into the alignment (`Silence`): no word is spoken in it, and none goes on across it.
 
 Without the level, each end lies up to 40 ms beyond the spikes, at most at the middle between two words. The figures were
@@ -40,6 +42,8 @@ FAINTEST = 25.0
 BACKGROUND, LOUDEST = 5, 99
 #: s that a word may go on beyond its first or last spike where no silence ends it, and beyond the edge of a silence
 FARTHEST, FADING = 0.3, 0.15
+#: frames of sound that a word gets at most whose spikes stand beside it, in a silence, and how far from it they may stand
+LONGEST_WORD, FARTHEST_SOUND = round(1.0 / FRAME), round(1.0 / FRAME)
 #: s by which a word is taken to go on beyond its spikes where the level is not known
 REACH = 0.04
 #: what a frame of silence costs where there should be none, natural logarithm
@@ -279,7 +283,40 @@ class _Edges:
         self.silences = loudness.silences()
         power = np.convolve(np.pad(10 ** (loudness.levels / 10), 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
         self.smooth = 10 * np.log10(power)
+        if words:
+            self._lead_back()
         self.fading = (self.smooth > loudness.threshold(FADING_MARGIN)) & (loudness.levels > loudness.threshold(FADING_MARGIN))
+
+    def _lead_back(self) -> None:
+        """Words whose spikes all stand in one silence go to the nearer of the two sounds beside it that no other word is in.
+
+        A network that reads in both directions may say all words a little late, the first one at once, or all of them early. Of
+        several words in one silence the first goes back, the last goes on, and others stay.
+        """
+        begun, ended = self.silences.T
+        behind = np.searchsorted(ended, self.first, side="right")  # the first silence that ends behind the first spike
+        misled: dict[int, list[int]] = {}
+        edges = np.concatenate([[0], self.silences.ravel(), [self.length]]).reshape(-1, 2)  # sound k lies before silence k
+        taken = edges[:, 0] >= edges[:, 1]
+        for word, (first, last, silence) in enumerate(zip(self.first, self.last, behind)):
+            if silence < len(begun) and begun[silence] <= first and last < ended[silence]:
+                misled.setdefault(int(silence), []).append(word)
+            else:
+                taken[silence : np.searchsorted(ended, last, side="right") + 1] = True
+        for silence, words in misled.items():
+            back, on = (int(self.first[words[0]] - begun[silence]), int(ended[silence] - self.last[words[-1]]))
+            goes_back = not taken[silence] and back <= FARTHEST_SOUND
+            goes_on = not taken[silence + 1] and on <= FARTHEST_SOUND
+            if len(words) == 1 and goes_back and goes_on:
+                goes_back, goes_on = back <= on, on < back
+            if goes_back:
+                start, stop = edges[silence]
+                self.first[words[0]], self.last[words[0]] = max(start, stop - LONGEST_WORD), stop - 1
+                taken[silence] = True
+            if goes_on and (len(words) > 1 or not goes_back):
+                start, stop = edges[silence + 1]
+                self.first[words[-1]], self.last[words[-1]] = start, min(stop, start + LONGEST_WORD) - 1
+                taken[silence + 1] = True
 
     def find(self) -> np.ndarray:
         count = len(self.first)

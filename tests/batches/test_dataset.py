@@ -55,6 +55,20 @@ def test_samples_are_those_of_the_file(utterances):
     assert torch.allclose(batch.waveforms[0], torch.from_numpy(samples), atol=2**-15)
 
 
+def test_recordings_that_are_joined(utterances):
+    """The samples and texts one behind the other, each augmented as it is alone; the separator stands between texts."""
+    store = AudioStore(sample_rate=RATE)
+    loader = BatchLoader(utterances, TARGETS, store=store, augment=AUGMENT, seed=4, separator=[9])
+    (batch,) = loader.batches([[0, 1]], epoch=2, behind={0: [2, 3]})
+    alone = by_name(loader.batches([[0], [1], [2], [3]], epoch=2))
+    assert batch.ids == ["u0", "u1"]
+    assert batch.waveform_lengths.tolist() == [sum(len(alone[name]) for name in ("u0", "u2", "u3")), len(alone["u1"])]
+    assert torch.equal(batch.waveforms[0], torch.cat([alone["u0"], alone["u2"], alone["u3"]]))
+    assert torch.equal(batch.waveforms[1, : len(alone["u1"])], alone["u1"])
+    assert batch.tokens.tolist() == [[1, 9, 9, 3, 2, 1], [2, 3, 0, 0, 0, 0]]
+    assert batch.token_lengths.tolist() == [6, 2]
+
+
 AUGMENT = AugmentOptions(speed=[0.9, 1.1], noise_probability=1.0, gain_db=6.0)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.batches.order import BatchOptions, batch_order, cut_batches
+from asr.batches.order import BatchOptions, batch_order, cut_batches, join_recordings
 from asr.errors import UsageError
 
 DURATIONS = [0.5 + (37 * i % 101) / 10 for i in range(200)]
@@ -63,3 +63,24 @@ def test_one_long_utterance_is_a_batch_by_itself():
 def test_options_out_of_range_are_named(field, value):
     with pytest.raises(UsageError, match=f"batches.{field} must"):
         BatchOptions(**{field: value})
+
+
+def test_joined_recordings_are_of_one_speaker_and_each_is_heard_once():
+    speakers = [None if index % 7 == 0 else f"s{index % 3}" for index in range(len(DURATIONS))]
+    options = {"share": 0.6, "longest": 3 * max(DURATIONS), "seed": 1}
+    groups = join_recordings(DURATIONS, speakers, **options, epoch=4)
+    assert sorted(index for group in groups for index in group) == list(range(len(DURATIONS)))
+    assert any(len(group) > 1 for group in groups)
+    for group in groups:
+        assert len({speakers[index] for index in group}) == 1
+        assert len(group) == 1 or speakers[group[0]] is not None
+        assert len(group) == 1 or sum(DURATIONS[index] for index in group) <= options["longest"]
+    assert groups == join_recordings(DURATIONS, speakers, **options, epoch=4)
+    assert groups != join_recordings(DURATIONS, speakers, **options, epoch=5)
+
+
+def test_about_the_share_asked_for_is_joined():
+    groups = join_recordings([1.0] * 1000, ["a"] * 1000, share=0.3, longest=1e9, seed=1, epoch=0)
+    assert 250 < 1000 - len(groups) < 350
+    assert join_recordings([1.0] * 4, ["a"] * 4, share=0.0, longest=1e9, seed=1, epoch=0) == [[0], [1], [2], [3]]
+    assert all(len(group) == 1 for group in join_recordings([5.0] * 9, ["a"] * 9, share=0.9, longest=8.0, seed=1, epoch=0))

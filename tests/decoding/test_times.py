@@ -155,6 +155,30 @@ def test_a_spike_in_the_silence_after_a_word_is_led_back_to_it():
     np.testing.assert_allclose(span, [0.5, 0.9], atol=0.021)
 
 
+@pytest.mark.parametrize(
+    ("spikes", "expected"),
+    [
+        # each just behind its sound; each just before it; the first at once, the others late
+        ([[1.0, 1.1], [1.75, 1.8], [2.6, 2.7]], [[0.5, 0.9], [1.2, 1.7], [2.1, 2.5]]),
+        ([[0.3, 0.4], [1.05, 1.15], [2.0, 2.05]], [[0.5, 0.9], [1.2, 1.7], [2.1, 2.5]]),
+        ([[0.01, 0.1], [1.75, 1.8], [2.6, 2.7]], [[0.5, 0.9], [1.2, 1.7], [2.1, 2.5]]),
+        # two in one silence part, and what is between stays where it is
+        ([[0.95, 1.0], [1.1, 1.15], [2.2, 2.3]], [[0.5, 0.9], [1.2, 1.7], [2.1, 2.5]]),
+    ],
+)
+def test_words_whose_spikes_all_stand_in_a_silence_are_led_to_the_sound_beside_it(spikes, expected):
+    loudness = sound(3.0, (0.5, 0.9), (1.2, 1.7), (2.1, 2.5))
+    spans = word_times(np.array(spikes), loudness, seconds=3.0)
+    np.testing.assert_allclose(spans, expected, atol=0.021)
+
+
+def test_a_word_is_not_led_to_a_sound_that_another_word_is_in_nor_to_one_far_away():
+    loudness = sound(4.0, (0.5, 0.9), (3.2, 3.6))
+    spans = word_times(np.array([[0.6, 0.7], [1.2, 1.3]]), loudness, seconds=4.0)
+    np.testing.assert_allclose(spans[0], [0.5, 0.9], atol=0.021)
+    assert 0.9 <= spans[1, 0] < spans[1, 1] < 3.0
+
+
 def test_a_constant_offset_or_digital_silence_is_no_fault():
     flat = Loudness.of(measure_levels(np.zeros(RATE, dtype=np.float32), RATE))
     spans = word_times(np.array([[0.3, 0.4], [0.6, 0.7]]), flat, seconds=1.0)

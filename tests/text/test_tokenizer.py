@@ -22,6 +22,15 @@ def test_alphabet_and_round_trip():
     assert tokenizer.decode([]) == ""
 
 
+@pytest.mark.parametrize(
+    ("texts", "options", "between"),
+    [(["ab cd"], TokenOptions(), [" "]), (["ab"], TokenOptions(), []), (["AA B"], TokenOptions(unit="phones"), [])],
+)
+def test_what_stands_between_two_texts(texts, options, between):
+    tokenizer = Tokenizer.build(texts, options)
+    assert [tokenizer.symbols[token] for token in tokenizer.between] == between
+
+
 def test_phones_are_symbols_between_spaces():
     tokenizer = characters("HH AY", " AY  B ", unit="phones")
     assert tokenizer.symbols == ("<blank>", "AY", "B", "HH")

@@ -77,6 +77,24 @@ def test_stopped_and_resumed_equals_straight(config, tmp_path, monkeypatch, aver
     same_run(tmp_path / "straight", tmp_path / "stopped")
 
 
+def test_joined_recordings_train_and_resume_to_the_same_bytes(config, tmp_path, monkeypatch):
+    """Fewer and longer ones, with all of the text; the same ones after a resume inside the epoch."""
+    joined = replace(AUGMENTED, join=0.9, join_seconds=30.0, start_epoch=0)
+    straight = replace(config, augment=joined, run_dir=str(tmp_path / "straight"))
+    training = Training(straight)
+    training.prepare()
+    order, behind = training.order(1)
+    names = [index for batch in order for first in batch for index in [first, *behind.get(first, [])]]
+    assert sorted(names) == list(range(len(training.data.train_part.utterances)))
+    assert behind
+    batches = training.data.train.batches(order, epoch=1, behind=behind)
+    tokens = sum(int(batch.token_lengths.sum()) for batch in batches)
+    assert tokens == sum(map(len, training.data.train_part.targets)), "there is no space among the tones"
+    assert train(straight) == 0
+    stop_and_resume(replace(straight, run_dir=str(tmp_path / "stopped")), 2, monkeypatch)
+    same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
 def stop_and_resume(config: TrainConfig, stop_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Training.train_step
 
