@@ -43,11 +43,12 @@ choose_corpus() {
 
 # The stations to train, each once: those of both tables, or those asked for.
 choose_stations() {
-    local name
+    local name names
     chosen=()
+    names="$(printf '%s\n' "${ladder[@]}" "${depth[@]}" | awk '!seen[$0]++' | paste -s -d ' ' -)"
     [ -z "$small" ] || stations="${stations:-mlp lstm-peepholes depth1-forward depth1}"
     for name in ${stations:-"${ladder[@]}" "${depth[@]}"}; do
-        network "$name" > /dev/null || refuse "--stations: '$name' is no station; there are ${ladder[*]} ${depth[*]}"
+        network "$name" > /dev/null || refuse "--stations: '$name' is no station; there are $names"
         [[ " ${chosen[*]-} " == *" $name "* ]] || chosen+=("$name")
     done
 }
