@@ -126,10 +126,12 @@ class BatchLoader:
         return change_level(samples, sample_rate=self.store.sample_rate, options=self.augment.at_epoch(epoch), seed=seed)
 
     def _joined(self, group: Sequence[int], epoch: int) -> np.ndarray | None:
-        """The samples of recordings that are heard in one; None where the only one could not be read."""
+        """The samples of recordings that are heard in one; None where one could not be read."""
         heard = [self._waveform(index, epoch) for index in group]
-        kept = [waveform for waveform in heard if waveform is not None]
-        return np.concatenate(kept) if len(kept) == len(group) else None
+        read = [waveform for waveform in heard if waveform is not None]
+        if len(read) < len(heard):
+            return None
+        return read[0] if len(read) == 1 else np.concatenate(read)
 
     def _target(self, group: Sequence[int]) -> list[int]:
         tokens = list(self.targets[group[0]])

@@ -1,5 +1,6 @@
 """The order of training: which utterances share a batch and which batch comes when, a pure function of (seed, epoch)."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ class BatchOptions:
     seconds: float = 90.0
     #: epochs at the start that go from short utterances to long ones
     short_first_epochs: int = 1
+    #: share of the recordings that are joined to the end of another one of the same speaker, 0 to below 1, in the epochs after
+    #: those: for a network that is to hear more than one sentence at a time
+    join: float = 0.0
+    #: longest recording that is made so, s
+    join_seconds: float = 20.0
     #: how far lengths mix in a bucket: durations are multiplied by 1 +- jitter before sorting (0 = exact sorting)
     jitter: float = 0.15
     #: threads that read and augment audio ahead of the training
@@ -29,6 +35,10 @@ class BatchOptions:
             raise UsageError(f"batches.seconds must be above 0, got {self.seconds}")
         if self.short_first_epochs < 0:
             raise UsageError(f"batches.short_first_epochs must not be negative, got {self.short_first_epochs}")
+        if not 0 <= self.join < 1:
+            raise UsageError(f"batches.join must lie in [0, 1), got {self.join}")
+        if not 0 < self.join_seconds < math.inf:
+            raise UsageError(f"batches.join_seconds must be above 0, got {self.join_seconds}")
         if not 0 <= self.jitter < 1:
             raise UsageError(f"batches.jitter must lie in [0, 1), got {self.jitter}")
         if self.workers < 1:
@@ -71,27 +81,29 @@ def batch_order(durations: Sequence[float], *, options: BatchOptions, seed: int,
 
 
 def join_recordings(
-    durations: Sequence[float], speakers: Sequence[str | None], *, share: float, longest: float, seed: int, epoch: int
+    durations: Sequence[float], speakers: Sequence[str | None], *, options: BatchOptions, seed: int, epoch: int
 ) -> list[list[int]]:
     """The recordings of one epoch as those that are heard in one, as lists of indices; every index occurs exactly once.
 
-    About `share` of them stand behind another one of the same speaker, as far as the sum of durations (s) is at most `longest`.
-    One without a speaker stays alone.
+    After the first `short_first_epochs`, about the share `join` of them stand behind another one of the same speaker, as far as
+    the sum of durations (s) is at most `join_seconds`. One without a speaker stays alone.
     """
-    if not share:
+    if not options.join or epoch < options.short_first_epochs:
         return [[index] for index in range(len(durations))]
+    groups: list[list[int]] = []
     voices: dict[str, list[int]] = {}
-    groups = [[index] for index, speaker in enumerate(speakers) if speaker is None]
     for index, speaker in enumerate(speakers):
-        if speaker is not None:
+        if speaker is None:
+            groups.append([index])
+        else:
             voices.setdefault(speaker, []).append(index)
     draw = random.Random(f"{seed}/{epoch}/join")
     for indices in voices.values():
         draw.shuffle(indices)
-        length = longest
+        length = math.inf  # the first of a speaker stands behind nobody
         for index in indices:
-            wanted, length = draw.random() < share, length + durations[index]
-            if wanted and length <= longest:
+            wanted, length = draw.random() < options.join, length + durations[index]
+            if wanted and length <= options.join_seconds:
                 groups[-1].append(index)
             else:
                 groups.append([index])

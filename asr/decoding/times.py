@@ -42,8 +42,8 @@ FAINTEST = 25.0
 BACKGROUND, LOUDEST = 5, 99
 #: s that a word may go on beyond its first or last spike where no silence ends it, and beyond the edge of a silence
 FARTHEST, FADING = 0.3, 0.15
-#: frames of sound that a word gets at most whose spikes stand beside it, in a silence, and how far from it they may stand
-LONGEST_WORD, FARTHEST_SOUND = round(1.0 / FRAME), round(1.0 / FRAME)
+#: s of sound that a word gets at most whose spikes stand beside it, in a silence, and how far from it they may stand
+LONGEST_WORD, FARTHEST_SOUND = 1.0, 1.0
 #: s by which a word is taken to go on beyond its spikes where the level is not known
 REACH = 0.04
 #: what a frame of silence costs where there should be none, natural logarithm
@@ -293,6 +293,7 @@ class _Edges:
         A network that reads in both directions may say all words a little late, the first one at once, or all of them early. Of
         several words in one silence the first goes back, the last goes on, and others stay.
         """
+        longest, farthest = round(LONGEST_WORD / FRAME), round(FARTHEST_SOUND / FRAME)
         begun, ended = self.silences.T
         behind = np.searchsorted(ended, self.first, side="right")  # the first silence that ends behind the first spike
         misled: dict[int, list[int]] = {}
@@ -304,18 +305,18 @@ class _Edges:
             else:
                 taken[silence : np.searchsorted(ended, last, side="right") + 1] = True
         for silence, words in misled.items():
-            back, on = (int(self.first[words[0]] - begun[silence]), int(ended[silence] - self.last[words[-1]]))
-            goes_back = not taken[silence] and back <= FARTHEST_SOUND
-            goes_on = not taken[silence + 1] and on <= FARTHEST_SOUND
+            back, on = self.first[words[0]] - begun[silence], ended[silence] - self.last[words[-1]]
+            goes_back = not taken[silence] and back <= farthest
+            goes_on = not taken[silence + 1] and on <= farthest
             if len(words) == 1 and goes_back and goes_on:
                 goes_back, goes_on = back <= on, on < back
             if goes_back:
                 start, stop = edges[silence]
-                self.first[words[0]], self.last[words[0]] = max(start, stop - LONGEST_WORD), stop - 1
+                self.first[words[0]], self.last[words[0]] = max(start, stop - longest), stop - 1
                 taken[silence] = True
             if goes_on and (len(words) > 1 or not goes_back):
                 start, stop = edges[silence + 1]
-                self.first[words[-1]], self.last[words[-1]] = start, min(stop, start + LONGEST_WORD) - 1
+                self.first[words[-1]], self.last[words[-1]] = start, min(stop, start + longest) - 1
                 taken[silence + 1] = True
 
     def find(self) -> np.ndarray:

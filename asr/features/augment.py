@@ -6,7 +6,6 @@ not change what the others do.
 """
 
 import hashlib
-import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -47,12 +46,7 @@ class AugmentOptions:
     time_masks: int = 0
     #: greatest width of such a mask, share of the utterance's frames, 0 to 1
     time_width: float = 0.05
-    #: share of the recordings that are joined to the end of another one of the same speaker, 0 to below 1: for a network that is
-    #: to hear more than one sentence at a time
-    join: float = 0.0
-    #: longest recording that is made so, s
-    join_seconds: float = 20.0
-    #: first epoch with noise, masks and joined recordings, counted from 0
+    #: first epoch with noise and masks, counted from 0
     start_epoch: int = 0
 
     def __post_init__(self):
@@ -76,15 +70,13 @@ class AugmentOptions:
         require(self.gain_db >= 0.0, "gain_db", "0 dB or more")
         for name in ("frequency_masks", "frequency_width", "time_masks", "start_epoch"):
             require(getattr(self, name) >= 0, name, "0 or more")
-        require(0.0 <= self.join < 1.0, "join", "a share of the recordings, 0 to below 1")
-        require(0.0 < self.join_seconds < math.inf, "join_seconds", "seconds, above 0")
         require(0.0 <= self.time_width <= 1.0, "time_width", "a share of the utterance, 0 to 1")
 
     def at_epoch(self, epoch: int) -> "AugmentOptions":
-        """These options, without noise, masks and joined recordings before `start_epoch`."""
+        """These options, without noise and masks before `start_epoch`."""
         if epoch >= self.start_epoch:
             return self
-        return replace(self, noise_probability=0.0, frequency_masks=0, time_masks=0, join=0.0)
+        return replace(self, noise_probability=0.0, frequency_masks=0, time_masks=0)
 
 
 def utterance_seed(seed: int, epoch: int, utterance_id: str) -> int:

@@ -3,7 +3,7 @@
 Every cell is trained at every learning rate with every seed. Networks of the same seed see the same sequences, as far as they
 are at the same lag: from start values within +-0.1 a gate is half open and a state is halved at every step, so nothing reaches
 over a long lag at once, and a network begins with a short one that grows as it learns. One batch of four has a lag learnt before
-(mixed as in Zaremba and Sutskever 2014, "Learning to Execute", section 3), and a network that is stuck goes back.
+(the mixing is that of Zaremba and Sutskever 2014, "Learning to Execute"), and a network that is stuck goes back.
 """
 
 import math

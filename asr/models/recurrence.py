@@ -3,8 +3,9 @@
 The valid frames of a batch become the rows of one matrix, step by step, longest utterance first, so padding costs nothing: the
 products with the inputs are one product per direction, each step multiplies only the rows that are still running, and the
 gradient of each weight is one product over all steps. The two directions run side by side, each on half of the threads.
-Computes in float32, float64 (for tests) or bfloat16, whichever x has; equal to `asr.models.cells.Cell.unroll`. The products of
-single steps are in float32 for bfloat16, too: they are too small to gain by it, and each new shape would have code made for it.
+Computes in float32, float64 (for tests) or bfloat16, whichever x has; equal to `asr.models.cells.Cell.unroll`. The recurrent
+products of single steps are in float32 for bfloat16, too: they are too small to gain by it, and each call would have memory and
+for each new shape code made for it.
 """
 
 import os

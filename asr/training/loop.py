@@ -85,6 +85,8 @@ class Training:
             f"data: {len(train_part.utterances)} utterances ({self.train_hours:.2f} h) to train, "
             f"{len(valid_part.utterances)} ({valid_hours:.2f} h) to validate, {len(self.tokenizer)} symbols with blank"
         )
+        if config.batches.join:
+            self.tell_of_joins()
         parts = {"train": train_part, "valid": valid_part}
         place = (self.device.type, self.precision_name, self.ranks.world)
         self.identity = identity(config, parts, list(self.tokenizer.symbols), place)
@@ -115,15 +117,23 @@ class Training:
 
     def order(self, epoch: int) -> tuple[list[list[int]], dict[int, list[int]]]:
         """The batches of an epoch, and the recordings that are joined to the end of some in them."""
-        part, augment, seed = self.data.train_part, self.config.augment.at_epoch(epoch), self.config.seed
+        part, options, seed = self.data.train_part, self.config.batches, self.config.seed
         speakers = [utterance.speaker for utterance in part.utterances]
-        groups = join_recordings(
-            part.durations, speakers, share=augment.join, longest=augment.join_seconds, seed=seed, epoch=epoch
-        )
+        groups = join_recordings(part.durations, speakers, options=options, seed=seed, epoch=epoch)
         durations = [sum(part.durations[index] for index in group) for group in groups]
-        batches = batch_order(durations, options=self.config.batches, seed=seed, epoch=epoch)
+        batches = batch_order(durations, options=options, seed=seed, epoch=epoch)
         order = [[groups[number][0] for number in batch] for batch in batches]
         return order, {group[0]: group[1:] for group in groups if len(group) > 1}
+
+    def tell_of_joins(self) -> None:
+        """How many recordings are joined to another one in the first epoch that joins them."""
+        options, utterances = self.config.batches, self.data.train_part.utterances
+        _, behind = self.order(options.short_first_epochs)
+        joined, alone = sum(map(len, behind.values())), sum(utterance.speaker is None for utterance in utterances)
+        self.say(
+            f"{'' if joined else 'WARNING: '}batches.join: in an epoch {joined} of {len(utterances)} recordings stand behind "
+            f"another of their speaker, up to {options.join_seconds:g} s together{f'; {alone} have no speaker' if alone else ''}"
+        )
 
     # --- steps
 

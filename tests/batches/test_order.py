@@ -58,7 +58,16 @@ def test_one_long_utterance_is_a_batch_by_itself():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("utterances", 0), ("seconds", 0.0), ("short_first_epochs", -1), ("jitter", 1.0), ("workers", 0), ("cache_mb", -1)],
+    [
+        ("utterances", 0),
+        ("seconds", 0.0),
+        ("short_first_epochs", -1),
+        ("join", 1.0),
+        ("join_seconds", 0.0),
+        ("jitter", 1.0),
+        ("workers", 0),
+        ("cache_mb", -1),
+    ],
 )
 def test_options_out_of_range_are_named(field, value):
     with pytest.raises(UsageError, match=f"batches.{field} must"):
@@ -67,20 +76,25 @@ def test_options_out_of_range_are_named(field, value):
 
 def test_joined_recordings_are_of_one_speaker_and_each_is_heard_once():
     speakers = [None if index % 7 == 0 else f"s{index % 3}" for index in range(len(DURATIONS))]
-    options = {"share": 0.6, "longest": 3 * max(DURATIONS), "seed": 1}
-    groups = join_recordings(DURATIONS, speakers, **options, epoch=4)
+    options = BatchOptions(join=0.6, join_seconds=3 * max(DURATIONS))
+    groups = join_recordings(DURATIONS, speakers, options=options, seed=1, epoch=4)
     assert sorted(index for group in groups for index in group) == list(range(len(DURATIONS)))
     assert any(len(group) > 1 for group in groups)
     for group in groups:
         assert len({speakers[index] for index in group}) == 1
         assert len(group) == 1 or speakers[group[0]] is not None
-        assert len(group) == 1 or sum(DURATIONS[index] for index in group) <= options["longest"]
-    assert groups == join_recordings(DURATIONS, speakers, **options, epoch=4)
-    assert groups != join_recordings(DURATIONS, speakers, **options, epoch=5)
+        assert len(group) == 1 or sum(DURATIONS[index] for index in group) <= options.join_seconds
+    assert groups == join_recordings(DURATIONS, speakers, options=options, seed=1, epoch=4)
+    assert groups != join_recordings(DURATIONS, speakers, options=options, seed=1, epoch=5)
+    assert groups != join_recordings(DURATIONS, speakers, options=options, seed=2, epoch=4)
 
 
 def test_about_the_share_asked_for_is_joined():
-    groups = join_recordings([1.0] * 1000, ["a"] * 1000, share=0.3, longest=1e9, seed=1, epoch=0)
-    assert 250 < 1000 - len(groups) < 350
-    assert join_recordings([1.0] * 4, ["a"] * 4, share=0.0, longest=1e9, seed=1, epoch=0) == [[0], [1], [2], [3]]
-    assert all(len(group) == 1 for group in join_recordings([5.0] * 9, ["a"] * 9, share=0.9, longest=8.0, seed=1, epoch=0))
+    def joined(count, duration=1.0, epoch=1, **options):
+        return join_recordings([duration] * count, ["a"] * count, options=BatchOptions(**options), seed=1, epoch=epoch)
+
+    assert 250 < 1000 - len(joined(1000, join=0.3, join_seconds=1e9)) < 350
+    alone = [[0], [1], [2], [3]]
+    assert joined(4) == alone
+    assert joined(4, join=0.9, epoch=0) == alone, "not while they go from short to long"
+    assert all(len(group) == 1 for group in joined(9, duration=5.0, join=0.9, join_seconds=8.0))

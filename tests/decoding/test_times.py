@@ -162,7 +162,7 @@ def test_a_spike_in_the_silence_after_a_word_is_led_back_to_it():
         ([[1.0, 1.1], [1.75, 1.8], [2.6, 2.7]], [[0.5, 0.9], [1.2, 1.7], [2.1, 2.5]]),
         ([[0.3, 0.4], [1.05, 1.15], [2.0, 2.05]], [[0.5, 0.9], [1.2, 1.7], [2.1, 2.5]]),
         ([[0.01, 0.1], [1.75, 1.8], [2.6, 2.7]], [[0.5, 0.9], [1.2, 1.7], [2.1, 2.5]]),
-        # two in one silence part, and what is between stays where it is
+        # of two in one silence the first goes back and the second on
         ([[0.95, 1.0], [1.1, 1.15], [2.2, 2.3]], [[0.5, 0.9], [1.2, 1.7], [2.1, 2.5]]),
     ],
 )

@@ -132,10 +132,10 @@ def test_draws_of_different_kinds_are_independent():
         assert 30 <= sum(one == other for one, other in zip(first, second)) <= 70
 
 
-def test_noise_masks_and_joined_recordings_wait_for_their_epoch():
-    options = AugmentOptions(**EVERYTHING, join=0.5, start_epoch=3)
+def test_noise_and_masks_wait_for_their_epoch():
+    options = AugmentOptions(**EVERYTHING, start_epoch=3)
     early, late = options.at_epoch(2), options.at_epoch(3)
-    assert (early.noise_probability, early.frequency_masks, early.time_masks, early.join) == (0.0, 0, 0, 0.0)
+    assert (early.noise_probability, early.frequency_masks, early.time_masks) == (0.0, 0, 0)
     assert (early.speed, early.gain_db) == (options.speed, options.gain_db)
     assert late == options
 
@@ -228,8 +228,6 @@ def test_masks_wider_than_the_utterance():
         ({"time_masks": -1}, r"augment.time_masks=-1"),
         ({"time_width": 1.5}, r"augment.time_width=1.5: expected a share"),
         ({"start_epoch": -1}, r"augment.start_epoch=-1"),
-        ({"join": 1.0}, r"augment.join=1.0: expected a share of the recordings, 0 to below 1"),
-        ({"join_seconds": 0.0}, r"augment.join_seconds=0.0: expected seconds, above 0"),
     ],
 )
 def test_wrong_options_are_named(changes, message):

@@ -20,6 +20,7 @@ from asr.inspection.longlag_tasks import TASKS, draw_adding, draw_batches, draw_
 from asr.inspection.longlag_training import (
     CELLS,
     PATIENCE,
+    RETURNS,
     Attempt,
     LonglagOptions,
     Trial,
@@ -283,8 +284,13 @@ def test_from_plain_start_values_a_forget_gate_learns_to_keep_and_the_plain_netw
     assert not plain.solved
     assert plain.reached < 20
     assert plain.right < 0.5
+    assert [lag for _, lag, _ in memory.curve] == sorted(lag for _, lag, _ in memory.curve), "it never had to go back"
     for trial in (plain, memory):
-        lags = [lag for _, lag, _ in trial.curve]
+        lags, way = [lag for _, lag, _ in trial.curve], stages(40, True)
+        for place, (lag, after) in enumerate(pairwise(lags), start=1):
+            if after < lag:
+                assert after == way[way.index(lag) - 1], "to the lag before, and to no other"
+                assert set(lags[place - PATIENCE * (1 + RETURNS) : place]) == {lag}, "and not until it has long been stuck"
         assert set(lags) <= set(stages(40, True))
         for (_, lag, right), (_, after, _) in pairwise(trial.curve):
             assert (after > lag) == (right >= 0.9 and lag < 40), "the lag grows when, and only when, it has been learnt"

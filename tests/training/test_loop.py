@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -79,20 +80,45 @@ def test_stopped_and_resumed_equals_straight(config, tmp_path, monkeypatch, aver
 
 def test_joined_recordings_train_and_resume_to_the_same_bytes(config, tmp_path, monkeypatch):
     """Fewer and longer ones, with all of the text; the same ones after a resume inside the epoch."""
-    joined = replace(AUGMENTED, join=0.9, join_seconds=30.0, start_epoch=0)
-    straight = replace(config, augment=joined, run_dir=str(tmp_path / "straight"))
+    batches = replace(config.batches, join=0.9, join_seconds=30.0, short_first_epochs=0)
+    straight = replace(config, augment=AUGMENTED, batches=batches, run_dir=str(tmp_path / "straight"))
     training = Training(straight)
     training.prepare()
     order, behind = training.order(1)
     names = [index for batch in order for first in batch for index in [first, *behind.get(first, [])]]
     assert sorted(names) == list(range(len(training.data.train_part.utterances)))
     assert behind
-    batches = training.data.train.batches(order, epoch=1, behind=behind)
-    tokens = sum(int(batch.token_lengths.sum()) for batch in batches)
+    heard = training.data.train.batches(order, epoch=1, behind=behind)
+    tokens = sum(int(batch.token_lengths.sum()) for batch in heard)
     assert tokens == sum(map(len, training.data.train_part.targets)), "there is no space among the tones"
     assert train(straight) == 0
     stop_and_resume(replace(straight, run_dir=str(tmp_path / "stopped")), 2, monkeypatch)
     same_run(tmp_path / "straight", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (
+            20.0,
+            r"\nbatches\.join: in an epoch [12]\d of 48 recordings stand behind another of their speaker, up to 20 s together\n",
+        ),
+        (0.1, r"\nWARNING: batches\.join: in an epoch 0 of 48 recordings stand .*, up to 0\.1 s together\n"),
+    ],
+)
+def test_how_many_recordings_are_joined_is_told(config, capsys, seconds, words):
+    Training(replace(config, batches=replace(config.batches, join=0.5, join_seconds=seconds))).prepare()
+    assert re.search(words, capsys.readouterr().err)
+
+
+def test_recordings_without_a_speaker_are_counted(config, capsys):
+    training = Training(replace(config, batches=replace(config.batches, join=0.5)))
+    training.prepare()
+    for place, utterance in enumerate(training.data.train_part.utterances[:40]):
+        training.data.train_part.utterances[place] = replace(utterance, speaker=None)
+    capsys.readouterr()
+    training.tell_of_joins()
+    assert re.search(r"in an epoch \d of 48 .* together; 40 have no speaker\n", capsys.readouterr().err)
 
 
 def stop_and_resume(config: TrainConfig, stop_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
