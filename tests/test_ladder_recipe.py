@@ -186,6 +186,11 @@ def test_a_failing_command_ends_the_recipe_with_its_code(failing: str, dry, tmp_
         ([], "--data DIR is missing: the folder of speechocean762"),
         (["--corpus", "timit"], "--corpus takes speechocean762, fsdd or digits, got 'timit'"),
         (["--stations", "rnn lstn"], "--stations: 'lstn' is no station; there are mlp rnn-forward rnn lstm1997"),
+        (
+            ["--stations", "nowhere"],
+            "--stations: 'nowhere' is no station; there are mlp rnn-forward rnn lstm1997 lstm-forward lstm lstm-peepholes gru "
+            "depth1-forward depth1 depth2-forward depth2 depth5-forward depth5\n",
+        ),
         (["--seeds", "0"], "--seeds takes a whole number from 1 on, got '0'"),
         (["--epochs", "ten"], "--epochs takes a whole number from 1 on, got 'ten'"),
         (["--stage", "5"], "--stage takes 1 (prepare), 2 (train), 3 (decode) or 4 (score), got '5'"),
