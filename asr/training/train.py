@@ -41,7 +41,8 @@ def train(config: TrainConfig) -> int:
             code = _train(config, ranks, held)
     except OtherFailed as other:
         return other.code
-    ranks.leave()
+    finally:
+        ranks.leave()  # an interpreter that ends while the threads of the group run may abort, and its exit code is lost
     return code
 
 

@@ -148,7 +148,7 @@ def test_a_fault_of_the_data_is_told_once(tones, tmp_path):
     outcome = torchrun(2, None, f"data.dir={folder}", f"run_dir={tmp_path / 'run'}", *WORDS)
     assert outcome.returncode != 0
     assert outcome.stderr.count("train-001") == 1, outcome.stderr
-    assert "exitcode  : 3" in outcome.stderr
+    assert "exitcode  : 3" in outcome.stderr, outcome.stderr
 
 
 def test_own_recordings_are_for_one_process(tones, tmp_path):
