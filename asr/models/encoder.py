@@ -54,6 +54,8 @@ class EncoderOptions:
     bidirectional: bool = True
     #: Probability that a value entering a recurrent layer or the output layer is dropped in training, 0 to below 1.
     dropout: float = 0.2
+    #: Drop the same values in all frames of an utterance (Gal and Ghahramani 2016), not others in each frame.
+    locked_dropout: bool = False
     #: Normalise the inputs of each recurrent layer over their features, frame by frame.
     layer_norm: bool = True
     #: Start of the forget gates' bias (cell=lstm), no unit.
@@ -191,16 +193,19 @@ class Dropout(nn.Module):
     """`nn.Dropout` with 16 random bits per value in place of one floating-point draw: on a CPU half the time.
 
     The probability is rounded to a multiple of 1 / 65536, and the values kept are scaled by exactly one over their share.
+    `locked`: x is (B, T, D), and what is dropped is the same in all its frames: noise that a recurrent layer cannot average out.
     """
 
-    def __init__(self, probability: float):
+    def __init__(self, probability: float, *, locked: bool = False):
         super().__init__()
-        self.probability = probability
+        self.probability, self.locked = probability, locked
 
     def forward(self, x: Tensor) -> Tensor:
         dropped = min(round(self.probability * 65536), 65535)
         if not self.training or dropped == 0 or x.numel() == 0:
             return x
+        if self.locked:
+            return x * F.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.probability)
         if x.device.type != "cpu":
             return F.dropout(x, self.probability)
         bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
@@ -236,7 +241,7 @@ class Encoder(nn.Module):
                 layer.initialize(options.initialization, options.forget_bias)
             self.layers.append(layer)
             size, cell = layer.output_size, replace(cell, context=0)
-        self.dropout = Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout, locked=options.locked_dropout)
         self.output_size = size
 
     def output_length(self, frames: int) -> int:

@@ -1,8 +1,9 @@
-"""What a training step minimises: CTC, and by option consistency between two views and CTC in the middle of the encoder.
+"""What a training step minimises: CTC, and by option consistency between two views, CTC in the middle of the encoder, and edits.
 
 Consistency regularisation (CR-CTC, Yao et al. 2024, equations 3 to 5): two views of each utterance, masked independently, each
 teach the other, D = 1/2 sum over frames of KL(sg p_b || p_a) + KL(sg p_a || p_b), where sg passes no gradient. Intermediate CTC
 (Lee and Watanabe 2021, equation 12): the outputs of a middle layer go through the same output layer to a CTC loss of their own.
+Expected edits (Graves and Jaitly 2014, section 4): what a path drawn from the outputs costs, for a model that CTC has trained.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from asr.batches.dataset import Batch
 from asr.errors import UsageError
 from asr.features.augment import AugmentOptions, SpecAugment
 from asr.models.ctc import check_targets, ctc_loss
+from asr.models.expected_edits import expected_edits
 from asr.models.model import Emissions, SpeechModel
 from asr.models.recurrent import valid_frames
 
@@ -29,6 +31,10 @@ class ObjectiveOptions:
     intermediate: float = 0.0
     #: layer after which that output stands, counted from 1 (0 = half of the layers, rounded down)
     intermediate_layer: int = 0
+    #: share of the loss of the last layer that the expected number of edits has, 0 to 1 (for a trained model: see `init`)
+    expected_edits: float = 0.0
+    #: paths drawn from each utterance to estimate it
+    paths: int = 8
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.consistency <= 100.0:
@@ -37,6 +43,10 @@ class ObjectiveOptions:
             raise UsageError(f"objective.intermediate={self.intermediate} is out of range: use a share from 0 to below 1")
         if self.intermediate_layer < 0:
             raise UsageError(f"objective.intermediate_layer must not be negative, got {self.intermediate_layer}")
+        if not 0.0 <= self.expected_edits <= 1.0:
+            raise UsageError(f"objective.expected_edits={self.expected_edits} is out of range: use a share from 0 to 1")
+        if not 1 <= self.paths <= 10000:
+            raise UsageError(f"objective.paths={self.paths} is out of range: use a number from 1 to 10000")
 
     def layer(self, layers: int) -> int:
         """The layer of the middle output in an encoder of so many layers; 0 for none. Raises UsageError where there is none."""
@@ -77,14 +87,19 @@ class Objective:
             )
         targets, target_lengths = batch.tokens.repeat(views, 1), batch.token_lengths.repeat(views)
         check_targets(targets, target_lengths, emissions.lengths, emissions.log_probs.shape[2], batch.ids * views)
-        losses = self._mixed(emissions, targets, target_lengths)
+        losses = self._mixed(emissions, targets, target_lengths, seeds)
         if views == 1:
             return losses
         first, second = losses.chunk(2)
         return 0.5 * (first + second) + self.options.consistency * consistency(emissions)
 
-    def _mixed(self, emissions: Emissions, targets: Tensor, target_lengths: Tensor) -> Tensor:
+    def _mixed(self, emissions: Emissions, targets: Tensor, target_lengths: Tensor, seeds: Tensor) -> Tensor:
         losses = ctc_loss(emissions.log_probs, emissions.lengths, targets, target_lengths)
+        if share := self.options.expected_edits:
+            edits = expected_edits(
+                emissions.log_probs, emissions.lengths, targets, target_lengths, seeds, paths=self.options.paths
+            )
+            losses = (1 - share) * losses + share * edits
         if emissions.middle is None:
             return losses
         share = self.options.intermediate

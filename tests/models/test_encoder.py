@@ -23,6 +23,7 @@ OTHER = {
     "width": 3,
     "bidirectional": False,
     "dropout": 0.5,
+    "locked_dropout": True,
     "layer_norm": False,
     "forget_bias": 2.0,
     "initialization": "uniform",
@@ -36,7 +37,12 @@ OTHER = {
     "input_noise": 0.6,
 }
 #: What an option needs beside it.
-BESIDE = {"activation": {"cell": "rnn"}, "context": {"cell": "mlp"}, "peepholes": {"initialization": "uniform"}}
+BESIDE = {
+    "activation": {"cell": "rnn"},
+    "context": {"cell": "mlp"},
+    "peepholes": {"initialization": "uniform"},
+    "locked_dropout": {"dropout": 0.5},
+}
 
 
 def build(**options) -> Encoder:
@@ -250,3 +256,18 @@ def test_dropout_keeps_its_share_and_its_mean():
     assert Dropout(0.3).eval()(x) is x
     assert dropout(x.double()).dtype == torch.float64
     assert Dropout(0.9999999).train()(x).isfinite().all()
+
+
+def test_locked_dropout_drops_the_same_in_all_frames_of_an_utterance():
+    torch.manual_seed(0)
+    dropout = Dropout(0.3, locked=True).train()
+    x = torch.randn(40, 50, 70, dtype=torch.bfloat16, requires_grad=True)
+    out = dropout(x)
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    assert out.dtype == x.dtype
+    assert torch.equal(grad, grad[:, :1].expand_as(grad))
+    first = grad[:, 0]
+    assert (first == 0).float().mean() == pytest.approx(0.3, abs=0.03)
+    assert (first[0] != first[1]).any()
+    assert torch.allclose(first[first > 0].float(), torch.tensor(1 / 0.7), atol=0.01)
+    assert Dropout(0.3, locked=True).eval()(x) is x

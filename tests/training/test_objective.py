@@ -15,6 +15,7 @@ from asr.features.augment import AugmentOptions
 from asr.features.filterbank import FeatureOptions
 from asr.models.ctc import ctc_loss
 from asr.models.encoder import EncoderOptions
+from asr.models.expected_edits import expected_edits
 from asr.models.model import Emissions, ModelOptions, SpeechModel
 from asr.training.metrics import read_metrics
 from asr.training.objective import Objective, ObjectiveOptions, consistency
@@ -104,7 +105,27 @@ def test_the_middle_output_has_its_share(model):
     assert model(batch.waveforms, batch.waveform_lengths).middle is None
 
 
-@pytest.mark.parametrize("options", [{"consistency": 0.2}, {"intermediate": 0.3}, {"consistency": 0.2, "intermediate": 0.3}])
+def test_expected_edits_have_their_share_of_the_last_layer(model):
+    batch = make_batch()
+    emissions = model(batch.waveforms, batch.waveform_lengths, middle_layer=1)
+    given = (emissions.lengths, batch.tokens, batch.token_lengths)
+    nats, middle = (ctc_loss(log_probs, *given) for log_probs in (emissions.log_probs, emissions.middle))
+    edits = expected_edits(emissions.log_probs, *given, batch.seeds, paths=5)
+    assert torch.allclose(losses(model, batch, NO_MASKS, expected_edits=0.9, paths=5), 0.1 * nats + 0.9 * edits)
+    both = losses(model, batch, NO_MASKS, expected_edits=0.9, paths=5, intermediate=0.3)
+    assert torch.allclose(both, 0.7 * (0.1 * nats + 0.9 * edits) + 0.3 * middle)
+    assert not torch.allclose(losses(model, batch, NO_MASKS, expected_edits=0.9, paths=6), 0.1 * nats + 0.9 * edits)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"consistency": 0.2},
+        {"intermediate": 0.3},
+        {"consistency": 0.2, "intermediate": 0.3},
+        {"consistency": 0.2, "expected_edits": 0.9, "paths": 200},
+    ],
+)
 def test_alone_is_in_a_padded_batch(model, options):
     together = losses(model, make_batch(), MASKS, **options)
     for row in range(3):
@@ -117,6 +138,8 @@ def test_alone_is_in_a_padded_batch(model, options):
         ({"consistency": -0.1}, "objective.consistency=-0.1 is out of range"),
         ({"intermediate": 1.0}, "objective.intermediate=1.0 is out of range"),
         ({"intermediate_layer": -1}, "objective.intermediate_layer must not be negative, got -1"),
+        ({"expected_edits": 1.1}, "objective.expected_edits=1.1 is out of range: use a share from 0 to 1"),
+        ({"paths": 0}, "objective.paths=0 is out of range: use a number from 1 to 10000"),
     ],
 )
 def test_a_wrong_option_is_named(options, words):
@@ -132,9 +155,9 @@ def test_the_middle_must_lie_below_the_last_layer(config):
         replace(config, objective=ObjectiveOptions(intermediate=0.3))
 
 
-def test_a_training_with_both_learns(config):
+def test_a_training_with_all_of_them_learns(config):
     encoder = replace(config.encoder, layers=2)
-    objective = ObjectiveOptions(consistency=0.2, intermediate=0.3)
+    objective = ObjectiveOptions(consistency=0.2, intermediate=0.3, expected_edits=0.2)
     assert train(replace(config, encoder=encoder, objective=objective, training=replace(config.training, epochs=3))) == 0
     lines = read_metrics(Path(config.run_dir) / "metrics.jsonl")
     assert len(lines) == 3
