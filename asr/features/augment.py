@@ -1,4 +1,4 @@
-"""Augmentation of training recordings: speed, noise, gain, and masks over the features.
+"""Augmentation of training recordings: speed, noise, gain, and warps and masks of the features.
 
 Each draw is a function of (seed, epoch, utterance id) and of nothing else, so that a resumed run, another batch size or another
 number of loader workers sees the same numbers. Each kind of augmentation draws from its own stream: switching one on does
@@ -21,7 +21,10 @@ NOISE_COLORS = {"white": 0.0, "pink": 1.0, "brown": 2.0}
 #: Below this frequency all noise is white: its power shall lie where speech is heard.
 NOISE_CORNER_HZ = 50.0
 
-_SPEED, _NOISE, _GAIN, _MASKS = range(4)  # streams of draws; the order is part of what a seed means
+#: Share of the band up to which frequencies are scaled alike; above, the warp goes back to the upper end of the band.
+WARP_KNEE = 0.6
+
+_SPEED, _NOISE, _GAIN, _MASKS, _WARP = range(5)  # streams of draws; the order is part of what a seed means
 
 
 @dataclass
@@ -38,6 +41,8 @@ class AugmentOptions:
     noise_colors: list[str] = field(default_factory=lambda: list(NOISE_COLORS))
     #: the level is changed by up to so much either way, dB
     gain_db: float = 0.0
+    #: frequencies of the filterbank are scaled by up to this share either way, as by a longer or shorter vocal tract; 0 to 0.3
+    frequency_warp: float = 0.0
     #: number of masks over neighbouring features
     frequency_masks: int = 0
     #: greatest width of such a mask, features
@@ -46,7 +51,7 @@ class AugmentOptions:
     time_masks: int = 0
     #: greatest width of such a mask, share of the utterance's frames, 0 to 1
     time_width: float = 0.05
-    #: first epoch with noise and masks, counted from 0
+    #: first epoch with noise, warps and masks, counted from 0
     start_epoch: int = 0
 
     def __post_init__(self):
@@ -70,13 +75,14 @@ class AugmentOptions:
         require(self.gain_db >= 0.0, "gain_db", "0 dB or more")
         for name in ("frequency_masks", "frequency_width", "time_masks", "start_epoch"):
             require(getattr(self, name) >= 0, name, "0 or more")
+        require(0.0 <= self.frequency_warp <= 0.3, "frequency_warp", "a share from 0 to 0.3")
         require(0.0 <= self.time_width <= 1.0, "time_width", "a share of the utterance, 0 to 1")
 
     def at_epoch(self, epoch: int) -> "AugmentOptions":
-        """These options, without noise and masks before `start_epoch`."""
+        """These options, without noise, warps and masks before `start_epoch`."""
         if epoch >= self.start_epoch:
             return self
-        return replace(self, noise_probability=0.0, frequency_masks=0, time_masks=0)
+        return replace(self, noise_probability=0.0, frequency_warp=0.0, frequency_masks=0, time_masks=0)
 
 
 def utterance_seed(seed: int, epoch: int, utterance_id: str) -> int:
@@ -133,19 +139,40 @@ def colored_noise(num_samples: int, *, color: str, sample_rate: int, generator: 
 
 
 class SpecAugment(nn.Module):
-    """Masks over time and frequency (Park et al. 2019, section 2, without time warping).
+    """A warp of the frequencies (Jaitly and Hinton 2013, equation 1), then masks over time and frequency (Park et al. 2019,
+    section 2, without time warping), which are filled with 0, the mean after normalisation.
 
-    They are filled with 0, which is the mean after normalisation.
-    With `blocks` > 1 the features are that many equal parts, such as features and their derivatives, masked alike.
+    With `blocks` > 1 the features are that many equal parts, such as features and their derivatives, treated alike.
+    `centres_hz`, of the last features of each block, are needed for a warp.
     """
 
-    def __init__(self, options: AugmentOptions, *, blocks: int = 1):
+    def __init__(self, options: AugmentOptions, *, blocks: int = 1, centres_hz: np.ndarray | None = None):
         super().__init__()
         self.options = options
         self.blocks = blocks
+        self.centres_hz = centres_hz
 
     def forward(self, features: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
         """features (B, T, D), lengths (B,) frames, seeds (B,) int64 -> (B, T, D), in training and evaluation mode alike."""
+        if self.options.frequency_warp and features.numel():
+            features = self._warped(features, seeds)
+        return self._with_masks(features, lengths, seeds)
+
+    def _warped(self, features: Tensor, seeds: Tensor) -> Tensor:
+        widest, centres = self.options.frequency_warp, self.centres_hz
+        assert centres is not None
+        size = features.shape[2] // self.blocks
+        places = np.tile(np.arange(size, dtype=np.float32), (len(features), 1))
+        for row, seed in zip(places, seeds.tolist()):
+            factor = _generator(seed, _WARP).uniform(1 - widest, 1 + widest)
+            row[-len(centres) :] += warped_places(centres, factor) - np.arange(len(centres))
+        parts = features.reshape(*features.shape[:2], self.blocks, size)
+        where = torch.from_numpy(places).to(features.device)[:, None, None, :].expand(parts.shape)
+        below = where.long()
+        above = (below + 1).clamp(max=size - 1)
+        return torch.lerp(parts.gather(3, below), parts.gather(3, above), (where - below).to(features)).reshape(features.shape)
+
+    def _with_masks(self, features: Tensor, lengths: Tensor, seeds: Tensor) -> Tensor:
         options = self.options
         count = options.frequency_masks + options.time_masks
         if count == 0 or features.numel() == 0:
@@ -159,6 +186,17 @@ class SpecAugment(nn.Module):
         in_frequency = np.tile(in_frequency, self.blocks)
         in_time, in_frequency = (torch.from_numpy(mask).to(features.device) for mask in (in_time, in_frequency))
         return features.masked_fill(in_time[:, :, None] | in_frequency[:, None, :], 0.0)
+
+
+def warped_places(centres_hz: np.ndarray, factor: float) -> np.ndarray:
+    """(D,): for features at these frequencies, the place (0 to D - 1, with fractions) of `factor` times each of them.
+
+    Above the knee the factor falls, so that the upper end stays where it is.
+    """
+    top = centres_hz[-1]
+    knee = WARP_KNEE * top * min(factor, 1.0) / factor
+    sources = np.interp(centres_hz, [0.0, knee, top], [0.0, knee * factor, top])
+    return np.interp(sources, centres_hz, np.arange(len(centres_hz)))
 
 
 def _masked(draws: np.ndarray, extents: np.ndarray, widest: np.ndarray, size: int) -> np.ndarray:

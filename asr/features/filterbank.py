@@ -100,17 +100,27 @@ def povey_window(size: int) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(2 * math.pi * np.arange(size) / (size - 1))) ** 0.85
 
 
+def _mel(hz):
+    return 1127.0 * np.log1p(np.asarray(hz) / 700.0)
+
+
+def _mel_edges(options: FeatureOptions) -> np.ndarray:
+    """(num_bins + 2,): filter k rises from edge k to k + 1 and falls to k + 2, in mel."""
+    return np.linspace(_mel(options.low_hz), _mel(options.upper_hz), options.num_bins + 2)
+
+
+def mel_centres_hz(options: FeatureOptions) -> np.ndarray:
+    """(num_bins,) float64: the frequency at which each filter is highest, Hz."""
+    return 700.0 * np.expm1(_mel_edges(options)[1:-1] / 1127.0)
+
+
 def mel_filters(options: FeatureOptions, fft_size: int) -> np.ndarray:
     """Triangles of height 1, equally wide on the mel scale. (fft_size // 2, num_bins) float64.
 
     The spectral line at half the sample rate is left out, as Kaldi does.
     """
-
-    def mel(hz):
-        return 1127.0 * np.log1p(np.asarray(hz) / 700.0)
-
-    edges = np.linspace(mel(options.low_hz), mel(options.upper_hz), options.num_bins + 2)
-    lines = mel(np.arange(fft_size // 2) * options.sample_rate / fft_size)[:, None]
+    edges = _mel_edges(options)
+    lines = _mel(np.arange(fft_size // 2) * options.sample_rate / fft_size)[:, None]
     rising = (lines - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - lines) / (edges[2:] - edges[1:-1])
     return np.maximum(0.0, np.minimum(rising, falling))

@@ -1,7 +1,6 @@
 """What is looked at: a network, trained or fresh, and one recording as it goes through it."""
 
 import contextlib
-import math
 import re
 import string
 import warnings
@@ -22,7 +21,7 @@ from asr.data.manifest import Utterance, read_manifest
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.hypothesis import Hypothesis
 from asr.errors import DataError, ModelError, UsageError
-from asr.features.filterbank import FeatureExtractor, FeatureOptions
+from asr.features.filterbank import FeatureExtractor, FeatureOptions, mel_centres_hz
 from asr.features.normalize import NormalizeOptions, StatisticsAccumulator
 from asr.models.encoder import Encoder, EncoderOptions
 from asr.models.model import ModelOptions, SpeechModel
@@ -164,7 +163,7 @@ def hear(loaded: LoadedModel, utterance: Utterance, options: SourceOptions) -> H
         waveform=waveform,
         logmel=logmel,
         logmel_times=shift * (np.arange(len(logmel)) + 0.5),
-        hz=mel_centres(model.options.features),
+        hz=mel_centres_hz(model.options.features),
         features=features,
         scale=torch.ones(features.shape[2]) if scale is None else scale.expand(1, 1, -1).flatten(),
         lengths=frames,
@@ -213,12 +212,6 @@ def _speaker(model: SpeechModel, utterance: Utterance, options: SourceOptions) -
 def mel_extractor(options: FeatureOptions) -> FeatureExtractor:
     """Log-mel energies of the same frames and filters, before cosine transform, derivatives and energy."""
     return FeatureExtractor(replace(options, kind="fbank", deltas=0, energy=False))
-
-
-def mel_centres(options: FeatureOptions) -> np.ndarray:
-    """Centres of the mel filters, Hz, (num_bins,): equally far apart on the scale 1127 ln(1 + f / 700)."""
-    low, high = (1127.0 * math.log1p(hz / 700.0) for hz in (options.low_hz, options.upper_hz))
-    return 700.0 * np.expm1(np.linspace(low, high, options.num_bins + 2)[1:-1] / 1127.0)
 
 
 def enter(encoder: Encoder, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -99,7 +99,7 @@ class Training:
         if self.precision == torch.bfloat16 and not low_precision_pays(self.device.type):
             self.say("bfloat16 is slower than float32 on this processor: the encoder computes in float32")
         self.optimizer = build_optimizer(self.model, config.optim)
-        self.objective = Objective(config.objective, layers=config.encoder.layers, blocks=config.features.deltas + 1)
+        self.objective = Objective(config.objective, layers=config.encoder.layers, features=config.features)
         self.noise = WeightNoise(self.model, sigma=config.training.weight_noise, seed=config.seed)
         self.average: WeightAverage = {
             "running": lambda: RunningAverage(self.model, config.training.average_decay),

@@ -14,6 +14,7 @@ from torch import Tensor
 from asr.batches.dataset import Batch
 from asr.errors import UsageError
 from asr.features.augment import AugmentOptions, SpecAugment
+from asr.features.filterbank import FeatureOptions, mel_centres_hz
 from asr.models.ctc import check_targets, ctc_loss
 from asr.models.expected_edits import expected_edits
 from asr.models.model import Emissions, SpeechModel
@@ -64,10 +65,11 @@ class ObjectiveOptions:
 class Objective:
     """Losses of a batch, one per utterance. Masks are drawn from the seeds of the batch, so they do not depend on its order."""
 
-    def __init__(self, options: ObjectiveOptions, *, layers: int, blocks: int):
+    def __init__(self, options: ObjectiveOptions, *, layers: int, features: FeatureOptions):
         self.options = options
         self.layer = options.layer(layers)
-        self.blocks = blocks
+        self.blocks = features.deltas + 1
+        self.centres_hz = mel_centres_hz(features)
 
     def losses(self, model: SpeechModel, batch: Batch, augment: AugmentOptions, autocast) -> Tensor:
         """(B,) losses; `augment` are the masks of this epoch, `autocast` the context the encoder runs in.
@@ -75,7 +77,7 @@ class Objective:
         With consistency the encoder hears each utterance twice, so a step costs about twice as much.
         """
         views = 2 if self.options.consistency else 1
-        spec = SpecAugment(augment, blocks=self.blocks)
+        spec = SpecAugment(augment, blocks=self.blocks, centres_hz=self.centres_hz)
         seeds = torch.cat([batch.seeds, batch.seeds ^ SECOND_VIEW]) if views == 2 else batch.seeds
         with autocast():
             emissions = model(

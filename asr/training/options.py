@@ -132,6 +132,11 @@ class TrainConfig:
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"seed must lie in 0 .. {2**31 - 1}, got {self.seed}")
         self.objective.layer(self.encoder.layers)
+        if self.augment.frequency_warp and self.features.kind != "fbank":
+            raise UsageError(
+                f"augment.frequency_warp={self.augment.frequency_warp} does not go with features.kind={self.features.kind}: "
+                "those features lie at no frequency; use features.kind=fbank, or augment.frequency_warp=0"
+            )
 
 
 #: Keys that may differ when a run is resumed: they change where or how fast it runs, not what it computes. The data are told by

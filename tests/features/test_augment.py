@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from asr.errors import UsageError
+from asr.features import augment
 from asr.features.augment import (
     NOISE_COLORS,
     AugmentOptions,
@@ -12,11 +13,20 @@ from asr.features.augment import (
     colored_noise,
     speed_factor,
     utterance_seed,
+    warped_places,
 )
+from asr.features.filterbank import FeatureExtractor, FeatureOptions, mel_centres_hz
 from tests.features.signals import voice
 
 RATE = 16000
-EVERYTHING = {"speed": [0.9, 1.1], "noise_probability": 0.5, "gain_db": 6.0, "frequency_masks": 2, "time_masks": 2}
+EVERYTHING = {
+    "speed": [0.9, 1.1],
+    "noise_probability": 0.5,
+    "gain_db": 6.0,
+    "frequency_warp": 0.1,
+    "frequency_masks": 2,
+    "time_masks": 2,
+}
 
 
 def augmented(seed, waveform=None, **options):
@@ -135,7 +145,7 @@ def test_draws_of_different_kinds_are_independent():
 def test_noise_and_masks_wait_for_their_epoch():
     options = AugmentOptions(**EVERYTHING, start_epoch=3)
     early, late = options.at_epoch(2), options.at_epoch(3)
-    assert (early.noise_probability, early.frequency_masks, early.time_masks) == (0.0, 0, 0)
+    assert (early.noise_probability, early.frequency_warp, early.frequency_masks, early.time_masks) == (0.0, 0.0, 0, 0)
     assert (early.speed, early.gain_db) == (options.speed, options.gain_db)
     assert late == options
 
@@ -204,6 +214,47 @@ def test_masks_depend_on_the_seed_alone():
     assert not torch.equal(masked(features, lengths, [1, 2, 3], **options), masked(features, lengths, [4, 5, 6], **options))
 
 
+@pytest.mark.parametrize("factor", [0.85, 0.95, 1.0, 1.1, 1.2])
+def test_a_warp_moves_a_tone_as_its_frequency_would(factor):
+    """The features of a tone, warped, peak where those of a tone of that many times the frequency lie."""
+    options = FeatureOptions()
+    extract, centres = FeatureExtractor(options), mel_centres_hz(options)
+    for hz in (700.0, 1500.0, 3000.0):
+        low, high = (
+            extract(0.5 * torch.sin(2 * np.pi * pitch * torch.arange(4000) / RATE)[None], torch.tensor([4000]))[0][0, 10]
+            for pitch in (hz, hz * factor)
+        )
+        places = warped_places(centres, factor)
+        warped = np.interp(places, np.arange(len(centres)), high.numpy())
+        assert abs(int(warped.argmax()) - int(low.argmax())) <= 1
+    assert places[-1] == len(centres) - 1
+    assert (np.diff(places) > 0).all()
+    assert np.array_equal(warped_places(centres, 1.0), np.arange(len(centres)))
+
+
+def test_warps_depend_on_the_seed_alone_and_treat_blocks_alike():
+    """Three blocks of an energy and ten filters; the energy has no frequency and stays."""
+    centres = mel_centres_hz(FeatureOptions(num_bins=10))
+    spec = SpecAugment(AugmentOptions(frequency_warp=0.2), blocks=3, centres_hz=centres)
+    one = torch.randn(4, 9, 11, generator=torch.Generator().manual_seed(2))
+    features, lengths, seeds = one.repeat(1, 1, 3), torch.tensor([9, 5, 9, 9]), torch.tensor([1, 2, 3, 1])
+    together = spec(features, lengths, seeds)
+    for block in range(3):
+        assert torch.equal(together[:, :, 11 * block : 11 * block + 11], together[:, :, :11])
+    assert torch.equal(together[:, :, 0], features[:, :, 0])
+    assert not torch.allclose(together[:, :, 1:11], features[:, :, 1:11], atol=0.1)
+    for row in range(4):
+        alone = spec(features[row : row + 1, : lengths[row]], lengths[row : row + 1], seeds[row : row + 1])
+        assert torch.equal(alone[0], together[row, : lengths[row]])
+    flat = torch.ones(3, 4, 33)
+    assert torch.allclose(spec(flat, torch.tensor([4, 4, 4]), torch.tensor([5, 6, 7])), flat)
+    by_hand = warped_places(centres, augment._generator(2, augment._WARP).uniform(0.8, 1.2))
+    row = one[1, 0, 1:].numpy()
+    assert together[1, 0, 1:11].numpy() == pytest.approx(np.interp(by_hand, np.arange(10), row), abs=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(spec(features, lengths, seeds), together)
+
+
 def test_masks_wider_than_the_utterance():
     for lengths in ([1, 2, 0], [3, 3, 3]):
         options = AugmentOptions(frequency_masks=3, frequency_width=500, time_masks=3, time_width=1.0)
@@ -223,6 +274,7 @@ def test_masks_wider_than_the_utterance():
         ({"noise_snr_db": [15.0, 0.0]}, r"augment.noise_snr_db=\[15.0, 0.0\]"),
         ({"noise_colors": ["mauve"]}, r"augment.noise_colors=\['mauve'\]: expected a list of white, pink, brown"),
         ({"gain_db": -1.0}, r"augment.gain_db=-1.0"),
+        ({"frequency_warp": 0.5}, r"augment.frequency_warp=0.5: expected a share from 0 to 0.3"),
         ({"frequency_masks": -1}, r"augment.frequency_masks=-1: expected 0 or more"),
         ({"frequency_width": -1}, r"augment.frequency_width=-1"),
         ({"time_masks": -1}, r"augment.time_masks=-1"),

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asr.features.filterbank import FeatureOptions, mel_filters
+from asr.features.filterbank import FeatureOptions, mel_centres_hz, mel_filters
 from asr.inspection.figures import COLOURS, DPI, cell_edges, dash, draw_spectrogram, new_figure, png, shown_symbol
-from asr.inspection.source import mel_centres
 
 
 def drawn() -> tuple[bytes, np.ndarray]:
@@ -39,7 +38,7 @@ def test_the_file_is_small_the_same_each_time_and_looks_as_drawn():
 def test_the_frequency_axis_names_its_filters():
     """A tick of so many kHz stands where the filter of that frequency is; the filters stand a row apart."""
     options = FeatureOptions(num_bins=40)
-    hz = mel_centres(options)
+    hz = mel_centres_hz(options)
     peaks = mel_filters(options, 4096).argmax(axis=0) * options.sample_rate / 4096
     np.testing.assert_allclose(hz, peaks, atol=options.sample_rate / 4096)
     figure = new_figure(4.0, 3.0)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from asr.errors import UsageError
-from asr.features.filterbank import FeatureExtractor, FeatureOptions
+from asr.features.filterbank import FeatureExtractor, FeatureOptions, mel_centres_hz
 from asr.inspection.saliency import SaliencyOptions, choose, look, middle
 from asr.inspection.saliency_shares import Asked, Loudness, added_features, explain, mean_gradients, probes, way_points
-from asr.inspection.source import hear, mel_centres, mel_extractor
+from asr.inspection.source import hear, mel_extractor
 from tests.decoding.tiny import RATE, tone_burst
 from tests.inspection.networks import column, network, quiet, recording, saved
 
@@ -278,7 +278,7 @@ def test_the_report_says_what_the_arrays_say(sound, tmp_path):
         np.testing.assert_allclose([row[5:] for row in rows], one.shares[inside], atol=1e-12)
         np.testing.assert_allclose([row[4] for row in rows], heard.logmel_times[inside])
     shown_hz = [float(name.removesuffix(" Hz")) for name in every.columns[5:]]
-    np.testing.assert_allclose(shown_hz, mel_centres(loaded.model.options.features), atol=0.051)
+    np.testing.assert_allclose(shown_hz, mel_centres_hz(loaded.model.options.features), atol=0.051)
     assert report.summary.count("\n") == 1
     assert "label 2 " in report.summary
 

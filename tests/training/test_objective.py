@@ -52,7 +52,8 @@ def make_batch(rows: tuple[int, ...] = (0, 1, 2)) -> Batch:
 
 
 def losses(model: SpeechModel, batch: Batch, augment: AugmentOptions, **options) -> Tensor:
-    return Objective(ObjectiveOptions(**options), layers=2, blocks=1).losses(model, batch, augment, nullcontext)
+    objective = Objective(ObjectiveOptions(**options), layers=2, features=model.options.features)
+    return objective.losses(model, batch, augment, nullcontext)
 
 
 def test_consistency_is_the_symmetric_divergence_and_teachers_learn_nothing():
@@ -153,6 +154,21 @@ def test_the_middle_must_lie_below_the_last_layer(config):
     assert ObjectiveOptions(intermediate_layer=4).layer(1) == 0
     with pytest.raises(UsageError, match=r"objective\.intermediate_layer=0 with encoder\.layers=1: the middle"):
         replace(config, objective=ObjectiveOptions(intermediate=0.3))
+
+
+def test_views_are_warped_apart(model):
+    """With a warp alone the two views differ, each as its own seed says."""
+    warp = AugmentOptions(frequency_warp=0.2)
+    batch = make_batch()
+    assert not torch.allclose(losses(model, batch, warp), losses(model, batch, NO_MASKS), rtol=1e-3)
+    assert (losses(model, batch, warp, consistency=0.4) > losses(model, batch, warp, consistency=0.2)).all()
+
+
+def test_cepstra_cannot_be_warped(config):
+    warp = replace(config.augment, frequency_warp=0.1)
+    assert replace(config, augment=warp).augment.frequency_warp == 0.1
+    with pytest.raises(UsageError, match=r"augment\.frequency_warp=0\.1 does not go with features\.kind=mfcc"):
+        replace(config, augment=warp, features=replace(config.features, kind="mfcc", num_ceps=8))
 
 
 def test_a_training_with_all_of_them_learns(config):
