@@ -93,6 +93,11 @@ class Training:
         self.unit = "phone" if self.tokenizer.options.unit == "phones" else "character"
         if start is not None:
             self.say(copy_matching(start.model, model, self.tokenizer, start.tokenizer))
+        elif config.objective.expected_edits and not resuming:
+            self.say(
+                f"WARNING: objective.expected_edits={config.objective.expected_edits} without init=: paths drawn from random "
+                "weights teach little; train with CTC first, then go on from that model with init=DIR"
+            )
         self.model = model.to(self.device)
         self.shared_model: torch.nn.Module = self.model
         self.say(f"model: {model.parameter_count() / 1e6:.2f} M weights on {self.place()}")

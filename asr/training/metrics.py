@@ -65,11 +65,12 @@ def draw_curves(lines: list[dict[str, Any]], path: Path, *, title: str, best_by:
 
     epochs = [line["epoch"] for line in lines]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    left.plot(
-        epochs, [line["train_loss"] for line in lines], color="#0072B2", marker="o", markersize=3, label="training (augmented)"
-    )
-    left.plot(epochs, [line["valid_loss"] for line in lines], color="#D55E00", marker="s", markersize=3, label="validation")
-    left.set(title="CTC loss", xlabel="epoch", ylabel="nats per symbol")
+    for key, label, colour, marker in (
+        ("train_loss", "training (augmented, whole objective)", "#0072B2", "o"),
+        ("valid_loss", "validation (CTC)", "#D55E00", "s"),
+    ):
+        left.plot(epochs, [line[key] for line in lines], color=colour, marker=marker, markersize=3, label=label)
+    left.set(title="Loss", xlabel="epoch", ylabel="per symbol; CTC in nats")
     rates = (("valid_phone_error_rate", "phones", "#D55E00", "s"), ("valid_character_error_rate", "characters", "#D55E00", "s"))
     for key, label, colour, marker in (*rates, ("valid_word_error_rate", "words", "#009E73", "^")):
         if key in lines[-1]:
