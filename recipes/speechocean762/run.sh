@@ -7,9 +7,9 @@
 #   --data DIR   the folder of speechocean762, with WAVE/, train/ and resource/
 #   --unit U     what is recognised: phones (39, the default) or characters
 #   --out DIR    where everything goes (default: runs/speechocean762, with --small runs/speechocean762-small)
-#   --stage N    start at 1 prepare, 2 train (with CTC, then on expected edits), 3 decode or 4 score
+#   --stage N    start at 1 prepare, 2 train (phones: with CTC, then on the expected edits), 3 decode or 4 score
 #   --small      a dry run of a minute: a twentieth of the data, a tiny network, one epoch
-#   KEY=VALUE    handed to both trainings, such as training.epochs=20
+#   KEY=VALUE    handed to asr-train (phones: both times), such as training.epochs=20
 set -euo pipefail
 # shellcheck source=recipes/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/../common.sh"
@@ -28,10 +28,12 @@ if stage_wanted 1 "prepare"; then
     asr-data prepare speechocean762 --root "$data" --out "$out/data"
     [ -z "$small" ] || thin 20 "$out"/data/{train,valid,dev}.jsonl
 fi
-if stage_wanted 2 "train, with CTC and then on the edits"; then
-    asr-train "experiment=speechocean762_$unit" "data.dir=$out/data" "run_dir=$run-ctc" ${settings[@]+"${settings[@]}"}
-    asr-train "experiment=speechocean762_${unit}_edits" "data.dir=$out/data" "run_dir=$run" "init=$run-ctc" \
-        ${settings[@]+"${settings[@]}"}
+if stage_wanted 2 "train"; then
+    first="$run"
+    [ "$unit" = characters ] || first="$run-ctc"
+    asr-train "experiment=speechocean762_$unit" "data.dir=$out/data" "run_dir=$first" ${settings[@]+"${settings[@]}"}
+    [ "$unit" = characters ] || asr-train "experiment=speechocean762_${unit}_edits" "data.dir=$out/data" "run_dir=$run" \
+        "init=$first" ${settings[@]+"${settings[@]}"}
 fi
 if stage_wanted 3 "decode"; then
     asr-decode "model=$run" "manifest=$out/data/dev.jsonl" "out=$run/dev.hyp.jsonl" overwrite=true
