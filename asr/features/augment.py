@@ -139,7 +139,7 @@ def colored_noise(num_samples: int, *, color: str, sample_rate: int, generator: 
 
 
 class SpecAugment(nn.Module):
-    """A warp of the frequencies (Jaitly and Hinton 2013, equation 1), then masks over time and frequency (Park et al. 2019,
+    """A warp of the frequencies (Jaitly and Hinton 2013), then masks over time and frequency (Park et al. 2019,
     section 2, without time warping), which are filled with 0, the mean after normalisation.
 
     With `blocks` > 1 the features are that many equal parts, such as features and their derivatives, treated alike.

@@ -4,7 +4,7 @@ Graves and Jaitly (2014), "Towards End-to-End Speech Recognition with Recurrent 
 reference likely; this makes what is heard cost few edits, though it may not be the reference. Paths of one symbol per frame are
 drawn from the softmax, collapsed, and compared with the reference. Where frame t of a path is replaced by symbol k, the edits
 change; their mean over the paths is an unbiased estimate of E[edits | k at t], and the gradient at the log-probability of k is
-p(k at t) times that (equations 16 to 18).
+p(k at t) times that.
 """
 
 from collections.abc import Sequence
