@@ -7,13 +7,9 @@ change; their mean over the paths is an unbiased estimate of E[edits | k at t], 
 p(k at t) times that.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
-
-from asr.models.ctc import BLANK
 
 
 def expected_edits(
@@ -58,8 +54,3 @@ def draw_paths(log_probs: np.ndarray, paths: int, seed: int) -> np.ndarray:
     levels = draw.random((len(log_probs), paths)) * heights[:, -1:]
     symbols = (levels[:, :, None] >= heights[:, None, :]).sum(axis=2)
     return np.ascontiguousarray(np.minimum(symbols, log_probs.shape[1] - 1).T.astype(np.int64))
-
-
-def collapse(path: Sequence[int]) -> list[int]:
-    """What a path says: repeated symbols once, blanks left out (Graves et al. 2006, section 3.1)."""
-    return [symbol for before, symbol in zip([BLANK, *path], path, strict=False) if symbol not in (BLANK, before)]

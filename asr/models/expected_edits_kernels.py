@@ -5,21 +5,13 @@ target; of `after[t]`, between what the frames from t on say, given frame t - 1,
 frame t changes what this frame and the next one say, and nothing else.
 """
 
-import numba
 import numpy as np
 
-BLANK = 0
+from asr.models.cell_kernels import compiled
+from asr.models.ctc import BLANK
 
 
-def compiled(function):
-    """numba.njit; the compiled code is kept beside this file or in the user's cache folder, or nowhere if none is writable."""
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except (RuntimeError, OSError):
-        return numba.njit(nogil=True)(function)
-
-
-@compiled
+@compiled()
 def _behind(row, symbol, target, out):
     """The row of `before` after one more symbol."""
     out[0] = row[0] + 1
@@ -29,7 +21,7 @@ def _behind(row, symbol, target, out):
         out[j] = min(best, out[j - 1] + 1)
 
 
-@compiled
+@compiled()
 def _ahead(row, symbol, target, out):
     """The row of `after` with one more symbol in front."""
     last = len(row) - 1
@@ -40,7 +32,7 @@ def _ahead(row, symbol, target, out):
         out[j] = min(best, out[j + 1] + 1)
 
 
-@compiled
+@compiled()
 def _joined(left, right):
     best = left[0] + right[0]
     for j in range(1, len(left)):
@@ -48,7 +40,7 @@ def _joined(left, right):
     return best
 
 
-@compiled
+@compiled()
 def _with_each_symbol(left, right, target, edits):
     """edits[k]: with symbol k between what `left` and `right` stand for.
 
@@ -63,7 +55,7 @@ def _with_each_symbol(left, right, target, edits):
         edits[token] = min(edits[token], left[j] + right[j + 1])
 
 
-@compiled
+@compiled()
 def edits_of_paths(probabilities, drawn, target, gradient):
     """Mean edits of the paths drawn (N, T) against target (U,); probabilities (T, V).
 

@@ -29,11 +29,13 @@ if stage_wanted 1 "prepare"; then
     [ -z "$small" ] || thin 20 "$out"/data/{train,valid,dev}.jsonl
 fi
 if stage_wanted 2 "train"; then
-    first="$run"
-    [ "$unit" = characters ] || first="$run-ctc"
-    asr-train "experiment=speechocean762_$unit" "data.dir=$out/data" "run_dir=$first" ${settings[@]+"${settings[@]}"}
-    [ "$unit" = characters ] || asr-train "experiment=speechocean762_${unit}_edits" "data.dir=$out/data" "run_dir=$run" \
-        "init=$first" ${settings[@]+"${settings[@]}"}
+    train() { asr-train "experiment=speechocean762_$1" "data.dir=$out/data" "${@:2}" ${settings[@]+"${settings[@]}"}; }
+    if [ "$unit" = phones ]; then
+        train phones "run_dir=$run-ctc"
+        train phones_edits "run_dir=$run" "init=$run-ctc"
+    else
+        train characters "run_dir=$run"
+    fi
 fi
 if stage_wanted 3 "decode"; then
     asr-decode "model=$run" "manifest=$out/data/dev.jsonl" "out=$run/dev.hyp.jsonl" overwrite=true
