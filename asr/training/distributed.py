@@ -7,9 +7,11 @@ processes the minibatch; here, too, the loss is its mean over all utterances). P
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import NoReturn
 
 import torch
@@ -76,6 +78,8 @@ class Ranks:
                 )
             self.device = torch.device("cuda", self.local_rank)
             torch.cuda.set_device(self.device)
+        # DistributedDataParallel imports it. Its functions take the group there is at that moment for a default, and keep it.
+        import_module("torch.distributed.nn")
         try:
             torch.distributed.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
@@ -87,6 +91,10 @@ class Ranks:
             raise ResourceError(f"process {self.rank} of {self.world} cannot meet the others: {_short(fault)}") from None
 
     def leave(self) -> None:
+        """End the group and its threads: an interpreter that ends while they run may abort, and its exit code is lost.
+
+        They end with the last reference to the group; the model that `wrap` gave holds one and must be gone before.
+        """
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
@@ -179,6 +187,17 @@ class Ranks:
 
 #: The variables of torchrun, and what they are without it.
 VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+
+
+def forget_frames(fault: BaseException) -> None:
+    """Let go what is held by the functions that a fault, and those it came from, went through: among it the model of `wrap`.
+
+    A traceback still names their lines.
+    """
+    chain: BaseException | None = fault
+    while chain is not None:
+        traceback.clear_frames(chain.__traceback__)
+        chain = chain.__cause__ or chain.__context__
 
 
 def _short(fault: Exception) -> str:

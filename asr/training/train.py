@@ -13,7 +13,7 @@ from asr.errors import ResourceError, UsageError
 from asr.models.device import choose_device
 from asr.training import metrics
 from asr.training.checkpoint import Checkpoint, load_newest, locked, read_checkpoint
-from asr.training.distributed import OtherFailed, Ranks
+from asr.training.distributed import OtherFailed, Ranks, forget_frames
 from asr.training.loop import Training
 from asr.training.options import TrainConfig
 from asr.training.preparation import manifest_path
@@ -40,9 +40,13 @@ def train(config: TrainConfig) -> int:
         with ExitStack() as held:
             code = _train(config, ranks, held)
     except OtherFailed as other:
-        return other.code
+        code = other.code
+    except BaseException as fault:
+        if ranks.world > 1:
+            forget_frames(fault)
+        raise
     finally:
-        ranks.leave()  # an interpreter that ends while the threads of the group run may abort, and its exit code is lost
+        ranks.leave()
     return code
 
 

@@ -44,6 +44,34 @@ sys.exit(main())
 """
 
 
+#: Writes the names of the threads of each process at the end of an epoch, where it may fail, and after the command.
+THREADS = """
+import os, sys
+sys.path.insert(0, {root!r})
+from asr.errors import ResourceError
+from asr.training.loop import Training
+
+def tell(when):
+    names = [open(f"/proc/self/task/{{task}}/comm").read().strip() for task in os.listdir("/proc/self/task")]
+    with open(os.path.join({folder!r}, when + os.environ["RANK"]), "w") as file:
+        file.write(" ".join(names))
+
+finish = Training.finish_epoch
+def finish_epoch(self, seconds):
+    tell("during")
+    shared = self.shared_model
+    if {failing}:
+        raise ResourceError("no room")
+    finish(self, seconds)
+Training.finish_epoch = finish_epoch
+
+from asr.cli.train import main
+code = main()
+tell("after")
+sys.exit(code)
+"""
+
+
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory):
     return write_seven_batches(tmp_path_factory.mktemp("tones"))
@@ -149,6 +177,21 @@ def test_a_fault_of_the_data_is_told_once(tones, tmp_path):
     assert outcome.returncode != 0
     assert outcome.stderr.count("train-001") == 1, outcome.stderr
     assert "exitcode  : 3" in outcome.stderr, outcome.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are told by /proc")
+@pytest.mark.parametrize("failing", [False, True])
+def test_no_thread_of_the_group_outlives_the_training(failing, tones, tmp_path):
+    """An interpreter that ends while such a thread gives back a tensor aborts, now and then, and its exit code is lost."""
+    program = tmp_path / "program.py"
+    program.write_text(THREADS.format(root=str(ROOT), folder=str(tmp_path), failing=failing))
+    outcome = torchrun(2, program, f"data.dir={tones}", f"run_dir={tmp_path / 'run'}", *WORDS, "training.epochs=1")
+    assert (outcome.returncode == 0) is not failing, outcome.stderr
+    during, after = ([path.read_text() for path in tmp_path.glob(f"{when}[01]")] for when in ("during", "after"))
+    assert len(during) == 2
+    assert all("gloo" in names for names in during)
+    assert after, outcome.stderr  # torchrun stops the other process when one has failed
+    assert all("python" in names and "gloo" not in names for names in after)
 
 
 def test_own_recordings_are_for_one_process(tones, tmp_path):
