@@ -2,13 +2,14 @@
 #
 # A recipe sets `small_settings` (key=value words that --small hands to asr-train) and, where it has options of its own,
 # `own_values` and `own_flags`; then it calls `read_options "$@"`, which sets a variable for each option: data, out, stage,
-# small, and, say, leave_one_out for --leave-one-out. `settings` holds the words for asr-train.
+# small, and, say, leave_one_out for --leave-one-out. `settings` holds the words for asr-train, `trainer` the command itself
+# in as many processes as --processes says, in the recipes that name it.
 #
 # shellcheck shell=bash disable=SC2034
 
 recipe="$(basename -- "$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)")"
 root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
-data='' out='' stage=1 small='' settings=() small_settings=() own_values='' own_flags=''
+data='' out='' stage=1 small='' processes=1 trainer=(asr-train) settings=() small_settings=() own_values='' own_flags=''
 
 refuse() {
     echo "recipes/$recipe/run.sh: $1" >&2
@@ -39,6 +40,8 @@ read_options() {
         shift
     done
     [[ "$stage" == [1-4] ]] || refuse "--stage takes 1 (prepare), 2 (train), 3 (decode) or 4 (score), got '$stage'"
+    [[ "$processes" =~ ^[1-9][0-9]?$ ]] || refuse "--processes takes a number from 1 to 99, got '$processes'"
+    [ "$processes" = 1 ] || trainer=(torchrun --standalone --nproc-per-node "$processes" -m asr train)
     out="${out:-$root/runs/$recipe${small:+-small}}"
     settings=(${small:+"${small_settings[@]}"} ${typed[@]+"${typed[@]}"})
     PATH="$PATH:$root/.venv/bin"

@@ -334,6 +334,15 @@ def test_librispeech_in_several_processes(dry, tmp_path: Path):
         assert f"--processes takes a number from 1 to 99, got '{wrong}'" in refused.stderr
 
 
+def test_both_trainings_of_speechocean_in_several_processes(dry, tmp_path: Path):
+    done, calls = dry("speechocean762", "--data", tmp_path, "--out", tmp_path / "o u t", "--processes", 2, "seed=3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [words[0] for words in calls] == ["asr-data", "torchrun", "torchrun", "asr-decode", "asr-score"]
+    assert all(words[1:7] == ["--standalone", "--nproc-per-node", "2", "-m", "asr", "train"] for words in calls[1:3])
+    assert [words[7] for words in calls[1:3]] == [f"experiment=speechocean762_phones{kind}" for kind in ("", "_edits")]
+    assert calls[2][-2:] == [calls[1][9].replace("run_dir", "init"), "seed=3"]
+
+
 def test_librispeech_of_960_hours(dry, tmp_path: Path):
     done, calls = dry("librispeech", "--data", tmp_path, "--out", tmp_path / "out", "--hours", "960", "--partial", "--download")
     assert done.returncode == 0

@@ -64,11 +64,14 @@ def cut_batches(order: Sequence[int], durations: Sequence[float], options: Batch
     return batches
 
 
-def batch_order(durations: Sequence[float], *, options: BatchOptions, seed: int, epoch: int) -> list[list[int]]:
+def batch_order(
+    durations: Sequence[float], *, options: BatchOptions, seed: int, epoch: int, together: int = 1
+) -> list[list[int]]:
     """Batches of one epoch, as lists of indices into `durations` (s); every index occurs exactly once.
 
     The first `short_first_epochs` epochs go from short to long (the curriculum of Deep Speech 2, Amodei et al. 2016);
-    later ones put similar lengths together and shuffle the batches.
+    later ones put similar lengths together and shuffle the batches. From the start on, each `together` batches that follow each
+    other are of similar lengths: processes that take one each then wait little for each other.
     """
     indices = range(len(durations))
     if epoch < options.short_first_epochs:
@@ -76,8 +79,10 @@ def batch_order(durations: Sequence[float], *, options: BatchOptions, seed: int,
     draw = random.Random(f"{seed}/{epoch}")
     spread = [durations[i] * (1 + options.jitter * (2 * draw.random() - 1)) for i in indices]
     batches = cut_batches(sorted(indices, key=lambda i: (spread[i], i)), durations, options)
-    draw.shuffle(batches)
-    return batches
+    whole = len(batches) - len(batches) % together
+    steps = [batches[start : start + together] for start in range(0, whole, together)]
+    draw.shuffle(steps)
+    return [batch for step in [*steps, batches[whole:]] for batch in step]
 
 
 def join_recordings(

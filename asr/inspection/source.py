@@ -221,8 +221,10 @@ def enter(encoder: Encoder, features: Tensor, lengths: Tensor) -> tuple[Tensor, 
 
 def through_layers(encoder: Encoder, x: Tensor, lengths: Tensor, *, count: int | None = None) -> Tensor:
     """What leaves the first `count` recurrent layers (all by default): (B, T', E) -> (B, T', H). No dropout, no noise."""
-    for norm, layer in list(zip(encoder.norms, encoder.layers))[:count]:
+    for number, (norm, layer) in enumerate(list(zip(encoder.norms, encoder.layers))[:count], 1):
         x = layer(norm(x), lengths)
+        if number == encoder.self_conditioned:
+            x = encoder.condition(x, x, lengths)[0]
     return x
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from asr.errors import UsageError
 from asr.models.cells import ACTIVATIONS, CELLS, CellOptions
+from asr.models.ctc import CtcHead
 from asr.models.device import low_precision_pays
 from asr.models.recurrent import build_layer, valid_frames
 
@@ -58,6 +59,8 @@ class EncoderOptions:
     locked_dropout: bool = False
     #: Normalise the inputs of each recurrent layer over their features, frame by frame.
     layer_norm: bool = True
+    #: Layer, counted from 1, whose own CTC output the layers above it read too; 0 for none (needs `objective.intermediate`).
+    self_conditioned: int = 0
     #: Start of the forget gates' bias (cell=lstm), no unit.
     forget_bias: float = 1.0
     #: Start of the recurrent weights: orthogonal (per gate) | uniform (all of them within +-0.1).
@@ -86,6 +89,11 @@ class EncoderOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"encoder.{name}={value} is out of range: use a whole number from {low} to {high}")
+        if not 0 <= self.self_conditioned < self.layers:
+            raise UsageError(
+                f"encoder.self_conditioned={self.self_conditioned} with encoder.layers={self.layers}: use 0 for none, or a layer "
+                "below the last one"
+            )
         if not 0.0 <= self.dropout < 1.0:
             raise UsageError(f"encoder.dropout={self.dropout} is out of range: use a probability from 0 to below 1")
         if not -100.0 <= self.forget_bias <= 100.0:
@@ -213,16 +221,36 @@ class Dropout(nn.Module):
         return x * kept.to(x.dtype).mul_(65536 / (65536 - dropped))
 
 
+class SelfConditioning(nn.Module):
+    """A CTC output in the middle of the encoder, and what it says added to its input (Nozaki and Komatsu 2021).
+
+    Outputs of CTC do not see each other; layers that read a first draft of them do.
+    """
+
+    def __init__(self, size: int, vocabulary: int, *, uniform: bool = False):
+        super().__init__()
+        self.head = CtcHead(size, vocabulary, uniform=uniform)
+        self.back = nn.Linear(vocabulary, size, bias=False)
+        if uniform:
+            nn.init.uniform_(self.back.weight, -0.1, 0.1)
+
+    def forward(self, x: Tensor, dropped: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, T', H), the same after dropout, lengths (B,) -> x with the output in it, log-probabilities (B, T', V)."""
+        log_probs = self.head(dropped)
+        return x + _masked(self.back(log_probs.exp()), lengths).to(x.dtype), log_probs
+
+
 class Encoder(nn.Module):
     """Front-end, optional projection, then for each layer: layer normalisation, dropout, recurrence.
 
     Maps features (B, T, D) and lengths (B,) to (B, T', E) and (B,), T' = ceil(T / subsampling); frames beyond a length are
     zero. An utterance of no frames, or a batch of none, gives no frames. `centre_frames` is the centre of encoder frame 0,
     counted in feature frames. Under autocast it runs in the lower precision, but on a CPU where that is slower, in float32.
-    `initialize=False` saves the start values of the recurrent weights when others are loaded at once.
+    `initialize=False` saves the start values of the recurrent weights when others are loaded at once. `vocabulary`, V with
+    the blank, is needed for `self_conditioned` alone.
     """
 
-    def __init__(self, options: EncoderOptions, input_size: int, *, initialize: bool = True):
+    def __init__(self, options: EncoderOptions, input_size: int, *, vocabulary: int = 0, initialize: bool = True):
         super().__init__()
         self.subsampling = options.subsampling
         self.input_noise = options.input_noise
@@ -243,13 +271,22 @@ class Encoder(nn.Module):
             size, cell = layer.output_size, replace(cell, context=0)
         self.dropout = Dropout(options.dropout, locked=options.locked_dropout)
         self.output_size = size
+        self.self_conditioned = options.self_conditioned
+        if options.self_conditioned:
+            self.condition = SelfConditioning(size, vocabulary, uniform=options.initialization == "uniform")
 
     def output_length(self, frames: int) -> int:
         """Feature frames T -> encoder frames T', as `forward` gives them."""
         return -(-frames // self.subsampling)
 
-    def forward(self, features: Tensor, lengths: Tensor, *, outputs: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """As the class says; the outputs of each layer, before dropout, are added to `outputs` where it is given."""
+    def forward(
+        self, features: Tensor, lengths: Tensor, *, outputs: list[Tensor] | None = None, drafts: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As the class says.
+
+        The outputs of each layer, before dropout, are added to `outputs` where it is given, and to `drafts` the
+        log-probabilities (B, T', V) of the layer that is `self_conditioned`.
+        """
         out_lengths = -(-lengths // self.subsampling)
         if features.shape[0] * features.shape[1] == 0:
             return features.new_zeros(features.shape[0], features.shape[1], self.output_size), out_lengths
@@ -258,10 +295,14 @@ class Encoder(nn.Module):
             if self.training and self.input_noise:
                 features = features + self.input_noise * torch.randn_like(features)
             x = self.projection(self.frontend(features, lengths))
-            for norm, layer in zip(self.norms, self.layers):
+            for number, (norm, layer) in enumerate(zip(self.norms, self.layers), 1):
                 x = layer(self.dropout(norm(x)), out_lengths)
                 if outputs is not None:
                     outputs.append(x)
+                if number == self.self_conditioned:
+                    x, draft = self.condition(x, self.dropout(x), out_lengths)
+                    if drafts is not None:
+                        drafts.append(draft)
             return self.dropout(x), out_lengths
 
 

@@ -57,7 +57,7 @@ class SpeechModel(nn.Module):
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            self.encoder = Encoder(options.encoder, self.features.output_size, initialize=initialize)
+            self.encoder = Encoder(options.encoder, self.features.output_size, vocabulary=vocabulary, initialize=initialize)
             uniform = options.encoder.initialization == "uniform"
             self.head = CtcHead(self.encoder.output_size, vocabulary, uniform=uniform)
 
@@ -73,22 +73,26 @@ class SpeechModel(nn.Module):
         """Waveforms (B, N) float32 in [-1, 1] with lengths (B,) in samples -> Emissions.
 
         `cmvn` (B, 2, D) are mean and standard deviation per speaker; `spec_augment(features, lengths)` masks normalised
-        features and is given in training only; `middle_layer`, counted from 1, asks for `Emissions.middle` too. Under autocast
-        the encoder runs in the lower precision, features and log-probabilities stay float32.
+        features and is given in training only; `middle_layer`, counted from 1, asks for `Emissions.middle` too, and is the
+        `self_conditioned` one in an encoder that has one. Under autocast the encoder runs in the lower precision, features and
+        log-probabilities stay float32.
         """
         features, frames = self.features(waveforms, lengths)
         features = self.normalizer(features, frames, cmvn)
         if spec_augment is not None:
             features = spec_augment(features, frames)
         outputs: list[Tensor] = []
-        hidden, frames = self.encoder(features, frames, outputs=outputs)
+        drafts: list[Tensor] = []
+        hidden, frames = self.encoder(features, frames, outputs=outputs, drafts=drafts)
+        if middle_layer and not drafts:
+            drafts.append(self.head(self.encoder.dropout(outputs[middle_layer - 1])))
         shift = self.features.frame_shift_s
         return Emissions(
             self.head(hidden),
             frames,
             shift * self.encoder.subsampling,
             shift * self.encoder.centre_frames,
-            self.head(self.encoder.dropout(outputs[middle_layer - 1])) if middle_layer else None,
+            drafts[0] if middle_layer else None,
         )
 
     def emission_length(self, num_samples: int) -> int:

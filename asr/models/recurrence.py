@@ -72,6 +72,10 @@ def make_plan(lengths: tuple[int, ...], frames: int, started: bool = False) -> P
     )
 
 
+#: In bfloat16 the library makes code for each shape of a product: rows up to a multiple of this, and there are few shapes.
+ROWS = 256
+
+
 class Weights(NamedTuple):
     """One direction's weights: matrices in the precision of x, vectors as they are stored."""
 
@@ -111,14 +115,14 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, plan: Plan, options: CellOptions, out: Tensor | None, state: Tensor | None, *weights):
         batch, frames, size = x.shape
-        rows = x.reshape(-1, size).index_select(0, plan.frames)
+        rows = _rows(x.reshape(-1, size), plan.frames)
         ways = [Weights(*weights[first : first + 5]) for first in range(0, len(weights), 5)]
         starts = (None, None) if out is None or state is None else (out[plan.order], state[plan.order])
-        done = _side_by_side([lambda d=d: _forward(options, rows, plan.steps[d], ways[d], *starts) for d in range(len(ways))])
+        done = _side_by_side([lambda d=d: _forward(options, rows, plan, d, ways[d], *starts) for d in range(len(ways))])
         ctx.plan, ctx.options, ctx.shape, ctx.started = plan, options, x.shape, out is not None
         ctx.save_for_backward(rows, *weights, *(tensor for saved in done for tensor in saved))
         ctx.set_materialize_grads(False)
-        every = torch.cat([saved.out[: len(rows)] for saved in done], dim=1)
+        every = torch.cat([saved.out[: len(plan.frames)] for saved in done], dim=1)
         padded = x.new_zeros(batch * frames, every.shape[1]).index_copy_(0, plan.frames, every).view(batch, frames, -1)
         states = done[0].states.index_select(0, plan.last) if options.cell == "lstm" else x.new_zeros(batch, 0)
         return padded, done[0].out.index_select(0, plan.last), states
@@ -148,7 +152,8 @@ class _Layer(torch.autograd.Function):
         grad_x = None
         if wanted:
             total = done[0][0] if len(done) == 1 else done[0][0].add_(done[1][0])
-            grad_x = total.new_zeros(ctx.shape).view(-1, ctx.shape[2]).index_copy_(0, plan.frames, total).view(ctx.shape)
+            grad_x = total.new_zeros(ctx.shape).view(-1, ctx.shape[2])
+            grad_x = grad_x.index_copy_(0, plan.frames, total[: len(plan.frames)]).view(ctx.shape)
         begun: tuple[Tensor | None, Tensor | None] = (None, None)
         if ctx.started:
             place = torch.argsort(plan.order)
@@ -156,11 +161,24 @@ class _Layer(torch.autograd.Function):
         return grad_x, None, None, *begun, *(tensor for result in done for tensor in result[3:])
 
 
-def _forward(options: CellOptions, x: Tensor, steps: list[Step], w: Weights, out: Tensor | None, state: Tensor | None) -> Saved:
-    """One direction over rows x (R, D), from outputs (B, P) and states (B, H) in the order of the rows, or from zero."""
+def _rows(x: Tensor, places: Tensor) -> Tensor:
+    """The rows of x at `places`; in bfloat16 rows of zeros follow, up to a multiple of `ROWS`."""
+    if x.dtype != torch.bfloat16:
+        return x.index_select(0, places)
+    count = len(places)
+    rows = x.new_empty(-(-count // ROWS) * ROWS, x.shape[1])
+    torch.index_select(x, 0, places, out=rows[:count])
+    rows[count:] = 0.0
+    return rows
+
+
+def _forward(
+    options: CellOptions, x: Tensor, plan: Plan, way: int, w: Weights, out: Tensor | None, state: Tensor | None
+) -> Saved:
+    """One direction over `_rows` x (R, D), from outputs (B, P) and states (B, H) in the order of the rows, or from zero."""
     from asr.models import cell_kernels as kernels
 
-    width, count = options.width, len(x)
+    width, count, steps = options.width, len(plan.frames), plan.steps[way]
     gates = torch.addmm(w.bias.to(x.dtype), x, w.w_in.t())
     begin = 1 if out is None else len(out)
     hidden = x.new_empty(count + begin, width)
@@ -214,10 +232,11 @@ def _backward(
     """Gradients of the rows (if wanted), of the starting outputs and states, and of the five weights."""
     from asr.models import cell_kernels as kernels
 
-    width, count, steps = options.width, len(x), plan.steps[way]
+    width, count, steps = options.width, len(plan.frames), plan.steps[way]
     gru, size = options.cell == "gru", len(plan.order)
     # Not in place of the activations: a graph may be walked twice.
-    sums = x.new_empty(count, (4 if gru else len(options.gates)) * width)
+    sums = x.new_empty(len(x), (4 if gru else len(options.gates)) * width)
+    sums[count:] = 0.0
     recurrent, entering = (sums[:, : 3 * width], sums[:, width:]) if gru else (sums, sums)
     w_rec = torch.cat([w.w_rec[2 * width :], w.w_rec[: 2 * width]]) if gru else w.w_rec  # q, r, z as in sums
     w_rec = w_rec.to(saved.states.dtype)
@@ -253,7 +272,7 @@ def _backward(
             grad_out[:carried].addmm_(_widened(recurrent[row : row + carried], room), w_rec)
         elif carried:
             torch.mm(_widened(sums[row : row + carried], room), w_rec, out=grad_out[:carried])
-    came = saved.out.index_select(0, plan.before[way])
+    came = _rows(saved.out, plan.before[way])
     grad_rec = recurrent.t() @ came
     if gru:
         grad_rec = torch.cat([grad_rec[width:], grad_rec[:width]])

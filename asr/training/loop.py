@@ -49,6 +49,7 @@ class Training:
         self.precision_name = str(self.precision).removeprefix("torch.")
         self.autocast = autocast_for(self.device, self.precision)
         self.step = self.epoch = self.batch_index = 0
+        self.together = self.ranks.world  #: batches of similar lengths that follow each other in this epoch
         self.best: dict[str, Any] | None = None
         self.best_epoch = 0
         self.epoch_loss = self.epoch_tokens = self.epoch_audio_s = 0.0
@@ -104,7 +105,7 @@ class Training:
         if self.precision == torch.bfloat16 and not low_precision_pays(self.device.type):
             self.say("bfloat16 is slower than float32 on this processor: the encoder computes in float32")
         self.optimizer = build_optimizer(self.model, config.optim)
-        self.objective = Objective(config.objective, layers=config.encoder.layers, features=config.features)
+        self.objective = Objective(config.objective, encoder=config.encoder, features=config.features)
         self.noise = WeightNoise(self.model, sigma=config.training.weight_noise, seed=config.seed)
         self.average: WeightAverage = {
             "running": lambda: RunningAverage(self.model, config.training.average_decay),
@@ -126,7 +127,7 @@ class Training:
         speakers = [utterance.speaker for utterance in part.utterances]
         groups = join_recordings(part.durations, speakers, options=options, seed=seed, epoch=epoch)
         durations = [sum(part.durations[index] for index in group) for group in groups]
-        batches = batch_order(durations, options=options, seed=seed, epoch=epoch)
+        batches = batch_order(durations, options=options, seed=seed, epoch=epoch, together=self.together)
         order = [[groups[number][0] for number in batch] for batch in batches]
         return order, {group[0]: group[1:] for group in groups if len(group) > 1}
 
@@ -259,6 +260,7 @@ class Training:
     def finish_epoch(self, seconds: float) -> None:
         self.epoch += 1
         self.batch_index = 0
+        self.together = self.ranks.world
         self.average.after_epoch()
         if self.epoch % self.config.training.validate_every == 0 or self.epoch == self.config.training.epochs:
             self.ranks.together(lambda: self.validate(seconds) if self.ranks.first else None)
@@ -336,6 +338,7 @@ class Training:
         state = {
             "epoch": self.epoch,
             "batch_index": self.batch_index,
+            "together": self.together,
             "best": self.best,
             "epoch_loss": self.epoch_loss,
             "epoch_tokens": self.epoch_tokens,
@@ -363,6 +366,8 @@ class Training:
         self.average.load_state(tensors["average"])
         for name in ("step", "epoch", "batch_index", "best", "epoch_loss", "epoch_tokens", "bad_steps", "last_rate"):
             setattr(self, name, state[name])
+        if self.batch_index:  # the rest of an epoch stays in the order in which it was begun
+            self.together = state.get("together", 1)
         self.best_epoch = self.best["epoch"] if self.best else 0
         self.seconds_before = state["seconds"]
         self.say(f"resumed from step {self.step} (epoch {self.epoch + 1}, batch {self.batch_index})")

@@ -2,7 +2,8 @@
 
 Consistency regularisation (CR-CTC, Yao et al. 2024, equations 3 to 5): two views of each utterance, masked independently, each
 teach the other, D = 1/2 sum over frames of KL(sg p_b || p_a) + KL(sg p_a || p_b), where sg passes no gradient. Intermediate CTC
-(Lee and Watanabe 2021, equation 12): the outputs of a middle layer go through the same output layer to a CTC loss of their own.
+(Lee and Watanabe 2021, equation 12): the outputs of a middle layer go through the same output layer to a CTC loss of their own;
+where the encoder is self-conditioned, through the output layer that the layers above read.
 Expected edits (Graves and Jaitly 2014, section 4): what a path drawn from the outputs costs, for a model that CTC has trained.
 """
 
@@ -16,6 +17,7 @@ from asr.errors import UsageError
 from asr.features.augment import AugmentOptions, SpecAugment
 from asr.features.filterbank import FeatureOptions, mel_centres_hz
 from asr.models.ctc import check_targets, ctc_loss
+from asr.models.encoder import EncoderOptions
 from asr.models.expected_edits import expected_edits
 from asr.models.model import Emissions, SpeechModel
 from asr.models.recurrent import valid_frames
@@ -49,11 +51,22 @@ class ObjectiveOptions:
         if not 1 <= self.paths <= 10000:
             raise UsageError(f"objective.paths={self.paths} is out of range: use a number from 1 to 10000")
 
-    def layer(self, layers: int) -> int:
-        """The layer of the middle output in an encoder of so many layers; 0 for none. Raises UsageError where there is none."""
+    def layer(self, encoder: EncoderOptions) -> int:
+        """The layer of the middle output in such an encoder; 0 for none. Raises UsageError where there is none."""
+        layers, conditioned = encoder.layers, encoder.self_conditioned
         if not self.intermediate:
+            if conditioned:
+                raise UsageError(
+                    f"encoder.self_conditioned={conditioned} with objective.intermediate=0: nothing would teach the output that "
+                    "the layers above read; use a share such as objective.intermediate=0.3"
+                )
             return 0
-        chosen = self.intermediate_layer or layers // 2
+        if conditioned and self.intermediate_layer not in (0, conditioned):
+            raise UsageError(
+                f"objective.intermediate_layer={self.intermediate_layer} with encoder.self_conditioned={conditioned}: the middle "
+                "output is the one that the layers above read; leave objective.intermediate_layer out"
+            )
+        chosen = conditioned or self.intermediate_layer or layers // 2
         if not 0 < chosen < layers:
             raise UsageError(
                 f"objective.intermediate_layer={self.intermediate_layer} with encoder.layers={layers}: the middle output needs a "
@@ -65,9 +78,9 @@ class ObjectiveOptions:
 class Objective:
     """Losses of a batch, one per utterance. Masks are drawn from the seeds of the batch, so they do not depend on its order."""
 
-    def __init__(self, options: ObjectiveOptions, *, layers: int, features: FeatureOptions):
+    def __init__(self, options: ObjectiveOptions, *, encoder: EncoderOptions, features: FeatureOptions):
         self.options = options
-        self.layer = options.layer(layers)
+        self.layer = options.layer(encoder)
         self.blocks = features.deltas + 1
         self.centres_hz = mel_centres_hz(features)
 

@@ -131,7 +131,7 @@ class TrainConfig:
             raise UsageError(f"device must be one of {', '.join(DEVICES)}, got '{self.device}'")
         if not 0 <= self.seed < 2**31:
             raise UsageError(f"seed must lie in 0 .. {2**31 - 1}, got {self.seed}")
-        self.objective.layer(self.encoder.layers)
+        self.objective.layer(self.encoder)
         if self.augment.frequency_warp and self.features.kind != "fbank":
             raise UsageError(
                 f"augment.frequency_warp={self.augment.frequency_warp} does not go with features.kind={self.features.kind}: "

@@ -50,6 +50,8 @@ RARE = 5
 SMALL_SHARE = 0.6
 #: Learning rate and steps of a training that starts from another model, as a share of those of one that starts from nothing.
 TUNING_RATE = 0.3
+#: Share of the loss of the middle output of a self-conditioned model that is gone on with.
+MIDDLE_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,8 @@ def _start_choice(init: str) -> Choice:
         for name, value in values.items()
         if value != defaults[group][name]
     }
+    if start.model.options.encoder.self_conditioned:
+        keys["objective.intermediate"] = MIDDLE_SHARE
     return Choice(keys, f"start: features, network and text rules as in {show_path(init)}, so that its weights fit")
 
 

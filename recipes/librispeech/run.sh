@@ -21,18 +21,16 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/../common.sh"
 small_settings=(encoder.layers=1 encoder.width=64 training.epochs=1 optim.warmup_steps=5)
 own_values="--hours --unit --lm --text --lexicon --processes" own_flags="--partial --download"
-hours=100 unit=characters lm='' text='' lexicon='' processes=1 partial='' download=''
+hours=100 unit=characters lm='' text='' lexicon='' partial='' download=''
 read_options "$@"
 [[ "$hours" == 100 || "$hours" == 960 ]] || refuse "--hours takes 100 or 960, got '$hours'"
 [[ "$unit" == characters || "$unit" == bytepairs ]] || refuse "--unit takes characters or bytepairs, got '$unit'"
-[[ "$processes" =~ ^[1-9][0-9]?$ ]] || refuse "--processes takes a number from 1 to 99, got '$processes'"
 [ -z "$lm" ] || [ -z "$text" ] || refuse "--lm names a language model and --text makes one: give one of the two"
 [ -z "$lexicon" ] || [ -n "$lm$text" ] || refuse "--lexicon needs --lm FILE or --text FILE, too"
 prepared="$out/$hours/data" run="$out/$hours" lm="${lm:-${text:+$out/words.arpa.gz}}"
 if [ "$unit" = bytepairs ]; then
     run="$out/$hours-bytepairs" settings=(tokens.unit=bytepairs encoder.subsampling=4 ${settings[@]+"${settings[@]}"})
 fi
-train=(asr-train) && [ "$processes" = 1 ] || train=(torchrun --standalone --nproc-per-node "$processes" -m asr train)
 kinds=(test-{clean,other}.greedy ${lm:+test-clean.lm test-other.lm}) with=(${lm:+"lm=$lm"} ${lexicon:+"lexicon=$lexicon"})
 
 if stage_wanted 1 "prepare"; then
@@ -41,7 +39,7 @@ if stage_wanted 1 "prepare"; then
     [ -z "$small" ] || thin 200 "$prepared"/*.jsonl
 fi
 if stage_wanted 2 "train"; then
-    "${train[@]}" "experiment=librispeech_$hours" "data.dir=$prepared" "run_dir=$run/run" ${settings[@]+"${settings[@]}"}
+    "${trainer[@]}" "experiment=librispeech_$hours" "data.dir=$prepared" "run_dir=$run/run" ${settings[@]+"${settings[@]}"}
 fi
 if stage_wanted 3 "decode"; then
     [ -z "$text" ] || asr-lm train "text=$text" "out=$lm" order=3 "prune=[0,0,1]" overwrite=true

@@ -42,6 +42,21 @@ def test_first_epoch_goes_from_short_to_long():
     assert [DURATIONS[i] for batch in shuffled for i in batch] != flat
 
 
+@pytest.mark.parametrize("together", [2, 3, 50])
+def test_batches_of_one_step_are_of_similar_lengths(together):
+    """Processes that take one batch each wait for the longest: a step costs its longest batch."""
+    options = BatchOptions(utterances=4, jitter=0.0)
+    alone, batches = (batch_order(DURATIONS, options=options, seed=1, epoch=5, together=size) for size in (1, together))
+    longest = [max(DURATIONS[i] for i in batch) for batch in batches]
+    ranks = {place: rank for rank, place in enumerate(sorted(range(len(batches)), key=lambda place: longest[place]))}
+    steps = [range(start, min(start + together, len(batches))) for start in range(0, len(batches), together)]
+    assert all(max(ranks[place] for place in step) - min(ranks[place] for place in step) == len(step) - 1 for step in steps)
+    assert sorted(map(sorted, alone)) == sorted(map(sorted, batches))
+    assert together == 50 or longest != sorted(longest)
+    first = batch_order(DURATIONS, options=options, seed=1, epoch=0, together=together)
+    assert first == batch_order(DURATIONS, options=options, seed=1, epoch=0)
+
+
 def test_lengths_in_a_bucket_are_similar_and_jitter_mixes_them():
     def padding(jitter: float) -> float:
         batches = batch_order(DURATIONS, options=BatchOptions(jitter=jitter, utterances=8), seed=1, epoch=5)

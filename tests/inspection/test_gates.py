@@ -19,6 +19,7 @@ CELLS = {
     "peepholes": {"peepholes": True},
     "peepholes1997": {"forget_gate": False, "peepholes": True},
     "coupled": {"coupled": True, "peepholes": True},
+    "self-conditioned": {"self_conditioned": 1},
 }
 
 
@@ -51,7 +52,7 @@ def by_hand(name: str, weights: dict[str, np.ndarray], x: np.ndarray) -> dict[st
             continue
         peep = list(weights.get("peephole", np.zeros((3, width))))
         row = {"input": logistic(sums[0] + peep[0] * cell)}
-        if name in ("lstm", "peepholes"):
+        if name in ("lstm", "peepholes", "self-conditioned"):
             row["forget"] = logistic(sums[1] + peep[1] * cell)
             keep = row["forget"]
         else:
@@ -72,6 +73,8 @@ def entering_last(loaded: LoadedModel, heard) -> np.ndarray:
     with torch.no_grad():
         x, lengths = enter(encoder, heard.features, heard.lengths)
         x = encoder.layers[0](encoder.norms[0](x), lengths)
+        if encoder.self_conditioned:
+            x = x + encoder.condition.back(encoder.condition.head(x).exp())
         return encoder.norms[1](x)[0].double().numpy()
 
 

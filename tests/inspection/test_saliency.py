@@ -25,6 +25,7 @@ ENCODERS = {
     "peepholes, stacked frames": {"frontend": "stack", "peepholes": True, "layers": 2},
     "recurrent, forward": {"cell": "rnn", "bidirectional": False, "subsampling": 3},
     "feed-forward": {"cell": "mlp", "context": 2},
+    "self-conditioned": {"layers": 2, "self_conditioned": 1},
 }
 
 

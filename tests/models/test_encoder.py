@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -35,6 +36,7 @@ OTHER = {
     "context": 1,
     "truncation": 2,
     "input_noise": 0.6,
+    "self_conditioned": 1,
 }
 #: What an option needs beside it.
 BESIDE = {
@@ -47,7 +49,7 @@ BESIDE = {
 
 def build(**options) -> Encoder:
     torch.manual_seed(7)
-    return Encoder(EncoderOptions(**{**SMALL, **options}), 11)
+    return Encoder(EncoderOptions(**{**SMALL, **options}), 11, vocabulary=6)
 
 
 def run(encoder: Encoder, features: torch.Tensor) -> torch.Tensor:
@@ -55,10 +57,17 @@ def run(encoder: Encoder, features: torch.Tensor) -> torch.Tensor:
     return encoder(features, torch.tensor([features.shape[1]] * len(features)))[0]
 
 
-@pytest.mark.parametrize(("frontend", "subsampling"), list(product(FRONTENDS, (1, 2, 3, 4))))
-@pytest.mark.parametrize(("cell", "bidirectional"), list(product(CELLS, (True, False))))
-def test_padding_never_changes_an_answer(frontend, subsampling, cell, bidirectional):
-    encoder = build(frontend=frontend, subsampling=subsampling, cell=cell, bidirectional=bidirectional).eval()
+def shapes() -> list[dict[str, Any]]:
+    names = ("frontend", "subsampling", "cell", "bidirectional")
+    every = [dict(zip(names, shape)) for shape in product(FRONTENDS, (1, 2, 3, 4), CELLS, (True, False))]
+    return (
+        every + [{"cell": cell, "self_conditioned": 1} for cell in CELLS] + [{"cell": "mlp", "layers": 3, "self_conditioned": 2}]
+    )
+
+
+@pytest.mark.parametrize("options", shapes(), ids=lambda options: "-".join(str(value) for value in options.values()))
+def test_padding_never_changes_an_answer(options):
+    encoder = build(**options).eval()
     lengths = torch.tensor([23, 0, 1, 8, 13, 23])
     features = torch.randn(6, 23, 11)  # what stands in the padding is not zero: it must not matter
     for grad in (False, True):
@@ -135,6 +144,8 @@ def test_every_option_changes_the_numbers():
         ("truncation", -1),
         ("input_noise", -0.1),
         ("input_noise", float("nan")),
+        ("self_conditioned", -1),
+        ("self_conditioned", 3),
     ],
 )
 def test_a_wrong_option_is_named(name, value):
@@ -142,9 +153,33 @@ def test_a_wrong_option_is_named(name, value):
         EncoderOptions(**{name: value})
 
 
-@pytest.mark.parametrize(("frontend", "cell"), list(product(FRONTENDS, CELLS)))
-def test_the_gradient_reaches_every_weight(frontend, cell):
-    encoder = build(frontend=frontend, cell=cell, projection=5).train()
+def test_layers_above_read_what_the_middle_says():
+    """Nozaki and Komatsu 2021: the outputs of a layer, its softmax through a linear layer added, enter the next one."""
+    encoder = build(self_conditioned=1).eval()
+    features, lengths = torch.randn(2, 17, 11), torch.tensor([17, 9])
+    outputs: list[torch.Tensor] = []
+    drafts: list[torch.Tensor] = []
+    out, out_lengths = encoder(features, lengths, outputs=outputs, drafts=drafts)
+    weights = dict(encoder.condition.named_parameters())
+    logits = outputs[0] @ weights["head.linear.weight"].T + weights["head.linear.bias"]
+    assert torch.allclose(drafts[0], logits.log_softmax(dim=2), atol=1e-6)
+    told = outputs[0] + logits.softmax(dim=2) @ weights["back.weight"].T
+    expected = encoder.layers[1](encoder.norms[1](told), out_lengths)
+    assert torch.allclose(out, expected, atol=1e-6)
+    assert not torch.allclose(out, encoder.layers[1](encoder.norms[1](outputs[0]), out_lengths), atol=1e-2)
+
+
+def test_self_conditioning_draws_no_other_start_values():
+    plain, conditioned = build(), build(self_conditioned=1)
+    weights = dict(conditioned.named_parameters())
+    for name, weight in plain.named_parameters():
+        assert torch.equal(weight, weights[name]), name
+    assert all(weight.abs().max() <= 0.1 for weight in build(self_conditioned=1, initialization="uniform").condition.parameters())
+
+
+@pytest.mark.parametrize(("frontend", "cell", "conditioned"), [*product(FRONTENDS, CELLS, (0,)), ("conv", "lstm", 1)])
+def test_the_gradient_reaches_every_weight(frontend, cell, conditioned):
+    encoder = build(frontend=frontend, cell=cell, projection=5, self_conditioned=conditioned).train()
     run(encoder, torch.randn(2, 17, 11)).square().sum().backward()
     weights = dict(encoder.named_parameters())
     assert len(weights) >= (10 if cell == "mlp" else 16)

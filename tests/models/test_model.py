@@ -31,9 +31,9 @@ def noise(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("grad", [False, True])
-@pytest.mark.parametrize("frontend", ["conv", "stack"])
-def test_alone_and_in_a_batch_give_the_same_log_probabilities(frontend, grad):
-    model = build(frontend=frontend, subsampling=3).eval()
+@pytest.mark.parametrize(("frontend", "conditioned"), [("conv", 0), ("stack", 0), ("conv", 1)])
+def test_alone_and_in_a_batch_give_the_same_log_probabilities(frontend, conditioned, grad):
+    model = build(frontend=frontend, subsampling=3, self_conditioned=conditioned).eval()
     waveforms, lengths = noise(4000, 1, 0, 700, 2345, 3999)
     with torch.set_grad_enabled(grad):
         together = model(waveforms, lengths)

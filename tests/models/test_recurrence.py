@@ -121,6 +121,35 @@ def test_squashing_functions_are_accurate(kind, accuracy):
     assert edge[1:].tolist() == [1.0, -1.0, 0.0]
 
 
+@pytest.fixture
+def poisoned_memory():
+    """Memory that nobody wrote to holds NaN."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    "options", [{"cell": "lstm", "peepholes": True}, {"cell": "lstm", "projection": 3}, {"cell": "gru"}, {"cell": "rnn"}]
+)
+def test_rows_of_zeros_that_follow_in_bfloat16_change_nothing(options, monkeypatch, poisoned_memory):
+    """39 rows are computed as 39 and as 64; the sums behind the products are rounded to bfloat16 in either."""
+    torch.manual_seed(0)
+    layer = RecurrentLayer(7, CellOptions(width=8, **options))
+    x, lengths = torch.randn(5, 12, 7, requires_grad=True), torch.tensor([12, 12, 0, 12, 3])
+    found = []
+    for rows in (1, 64):
+        monkeypatch.setattr(recurrence, "ROWS", rows)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layer(x, lengths)
+        pull = torch.randn(out.shape, generator=torch.Generator().manual_seed(3))
+        found.append([out.detach().float(), *torch.autograd.grad((out.float() * pull).sum(), [x, *layer.parameters()])])
+    for plain, padded in zip(*found):
+        assert plain.isfinite().all()
+        assert (plain - padded).abs().max() < 0.01 * max(1.0, float(plain.abs().max()))
+
+
 def test_bfloat16_is_rounded_as_torch_rounds_it():
     import numba
 

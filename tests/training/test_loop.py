@@ -96,6 +96,27 @@ def test_joined_recordings_train_and_resume_to_the_same_bytes(config, tmp_path, 
     same_run(tmp_path / "straight", tmp_path / "stopped")
 
 
+def test_the_rest_of_an_epoch_is_in_the_order_of_its_beginning(config):
+    """It depends on the number of processes, and other ones may go on."""
+    begun = Training(config)
+    begun.prepare()
+    plain = begun.order(1)[0]
+    begun.together, begun.epoch, begun.batch_index = 2, 1, 3
+    begun.started = begun.last_rate = 0.0
+    order = begun.order(1)[0]
+    assert order != plain
+    begun.checkpoint()
+    found = load_newest(Path(config.run_dir))
+    later = Training(config)
+    later.prepare(resuming=True)
+    later.resume(*found)
+    assert later.order(1)[0] == order
+    later.finish_epoch(1.0)
+    assert later.order(1)[0] == plain
+    later.resume({**found[0], "batch_index": 0}, found[1])
+    assert later.order(1)[0] == plain
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

@@ -28,8 +28,12 @@ NO_MASKS = AugmentOptions(frequency_masks=0, time_masks=0)
 
 @pytest.fixture
 def model() -> SpeechModel:
-    encoder = EncoderOptions(conv_channels=3, layers=2, width=6, dropout=0.0)
-    return SpeechModel(ModelOptions(features=FeatureOptions(num_bins=16), encoder=encoder), vocabulary=5, seed=1)
+    return build()
+
+
+def build(**encoder) -> SpeechModel:
+    options = EncoderOptions(conv_channels=3, layers=2, width=6, dropout=0.0, **encoder)
+    return SpeechModel(ModelOptions(features=FeatureOptions(num_bins=16), encoder=options), vocabulary=5, seed=1)
 
 
 def make_batch(rows: tuple[int, ...] = (0, 1, 2)) -> Batch:
@@ -52,7 +56,7 @@ def make_batch(rows: tuple[int, ...] = (0, 1, 2)) -> Batch:
 
 
 def losses(model: SpeechModel, batch: Batch, augment: AugmentOptions, **options) -> Tensor:
-    objective = Objective(ObjectiveOptions(**options), layers=2, features=model.options.features)
+    objective = Objective(ObjectiveOptions(**options), encoder=model.options.encoder, features=model.options.features)
     return objective.losses(model, batch, augment, nullcontext)
 
 
@@ -92,8 +96,9 @@ def test_two_views_are_masked_independently_and_disagree(model):
     assert torch.equal(twice, losses(model, batch, MASKS, consistency=0.2))
 
 
-def test_the_middle_output_has_its_share(model):
-    batch = make_batch()
+@pytest.mark.parametrize("conditioned", [0, 1])
+def test_the_middle_output_has_its_share(conditioned):
+    model, batch = build(self_conditioned=conditioned), make_batch()
     emissions = model(batch.waveforms, batch.waveform_lengths, middle_layer=1)
     assert emissions.middle.shape == emissions.log_probs.shape
     assert not torch.allclose(emissions.middle, emissions.log_probs)
@@ -127,7 +132,9 @@ def test_expected_edits_have_their_share_of_the_last_layer(model):
         {"consistency": 0.2, "expected_edits": 0.9, "paths": 200},
     ],
 )
-def test_alone_is_in_a_padded_batch(model, options):
+@pytest.mark.parametrize("conditioned", [0, 1])
+def test_alone_is_in_a_padded_batch(conditioned, options):
+    model = build(self_conditioned=conditioned if "intermediate" in options else 0)
     together = losses(model, make_batch(), MASKS, **options)
     for row in range(3):
         assert torch.allclose(losses(model, make_batch((row,)), MASKS, **options)[0], together[row], rtol=1e-5, atol=1e-4)
@@ -149,11 +156,22 @@ def test_a_wrong_option_is_named(options, words):
 
 
 def test_the_middle_must_lie_below_the_last_layer(config):
-    assert ObjectiveOptions(intermediate=0.3).layer(5) == 2
-    assert ObjectiveOptions(intermediate=0.3, intermediate_layer=4).layer(5) == 4
-    assert ObjectiveOptions(intermediate_layer=4).layer(1) == 0
+    five = EncoderOptions(layers=5)
+    assert ObjectiveOptions(intermediate=0.3).layer(five) == 2
+    assert ObjectiveOptions(intermediate=0.3, intermediate_layer=4).layer(five) == 4
+    assert ObjectiveOptions(intermediate_layer=4).layer(EncoderOptions(layers=1)) == 0
     with pytest.raises(UsageError, match=r"objective\.intermediate_layer=0 with encoder\.layers=1: the middle"):
         replace(config, objective=ObjectiveOptions(intermediate=0.3))
+
+
+def test_the_middle_is_what_the_layers_above_read():
+    conditioned = EncoderOptions(layers=5, self_conditioned=3)
+    assert ObjectiveOptions(intermediate=0.3).layer(conditioned) == 3
+    assert ObjectiveOptions(intermediate=0.3, intermediate_layer=3).layer(conditioned) == 3
+    with pytest.raises(UsageError, match=r"^objective\.intermediate_layer=2 with encoder\.self_conditioned=3: the middle"):
+        ObjectiveOptions(intermediate=0.3, intermediate_layer=2).layer(conditioned)
+    with pytest.raises(UsageError, match=r"^encoder\.self_conditioned=3 with objective\.intermediate=0: nothing would teach"):
+        ObjectiveOptions().layer(conditioned)
 
 
 def test_views_are_warped_apart(model):
@@ -172,7 +190,7 @@ def test_cepstra_cannot_be_warped(config):
 
 
 def test_a_training_with_all_of_them_learns(config):
-    encoder = replace(config.encoder, layers=2)
+    encoder = replace(config.encoder, layers=2, self_conditioned=1)
     objective = ObjectiveOptions(consistency=0.2, intermediate=0.3, expected_edits=0.2)
     assert train(replace(config, encoder=encoder, objective=objective, training=replace(config.training, epochs=3))) == 0
     lines = read_metrics(Path(config.run_dir) / "metrics.jsonl")
