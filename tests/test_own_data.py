@@ -15,7 +15,11 @@ import pytest
 import soundfile
 
 from asr.data.corpora.espeak import SAMPLE_RATE, Phrase, find_engine, speak
-from asr.models.package import load_model
+from asr.features.filterbank import FeatureOptions
+from asr.models.encoder import EncoderOptions
+from asr.models.model import ModelOptions, SpeechModel
+from asr.models.package import load_model, save_model
+from asr.text.tokenizer import Tokenizer, TokenOptions
 from asr.training.loop import Training
 from tests.faults.commands import Outcome, fine, read_lines, run_words, told
 
@@ -398,6 +402,19 @@ def test_starting_from_another_model(finished, asr, tmp_path):
     assert tensors[1] == tensors[2]
     assert f"start: features, network and text rules as in {finished[1]}" in outcome.err
     told(asr("train", f"data.folder={root}", f"run_dir={tmp_path / 'no'}", f"init={tmp_path / 'none'}"), 4, "no such folder")
+
+
+def test_a_self_conditioned_model_keeps_its_middle_output(asr, tmp_path):
+    """Its layers go on reading it, so it goes on being taught."""
+    root = fill(tmp_path / "mine", speakers=4)
+    encoder = EncoderOptions(conv_channels=2, layers=2, width=4, subsampling=4, self_conditioned=1)
+    tokenizer = Tokenizer.build(["abc"], TokenOptions())
+    start = SpeechModel(ModelOptions(FeatureOptions(num_bins=16), encoder=encoder), vocabulary=len(tokenizer), seed=1)
+    save_model(tmp_path / "start" / "model", start, tokenizer)
+    words = (f"data.folder={root}", f"init={tmp_path / 'start'}", "training.epochs=1", "device=cpu")
+    outcome = fine(asr("train", *words, f"run_dir={tmp_path / 'run'}"))
+    assert load_model(tmp_path / "run").model.options == start.options
+    assert "objective.intermediate=0.3" in outcome.err
 
 
 def test_byte_pairs(asr, tmp_path):
