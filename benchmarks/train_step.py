@@ -5,6 +5,10 @@ AdamW; lengths from 0.8 to 1.0 of 110 frames, batches of 16 and 48. Steps of all
 meets each alike; each side's time is its shortest. `python benchmarks/train_step.py` prints a table and, last, one JSON object:
 `ratio_fp32` and `ratio_bf16` are the time of the packed stack in float32 over ours, in float32 and under bfloat16 autocast, the
 smaller of the two batch sizes; `ratio_packed_bf16` is the same for the packed stack under autocast.
+
+With `--vary` each step has a batch of other lengths, 0.3 to 1.0 of 110 frames, as in a training: the code that the library makes
+for each new shape counts, too. Look at the medians. One more side, `dense_bf16_each`, computes exactly the rows of each batch and
+not up to the multiple of `asr.models.recurrence.ROWS`.
 """
 
 import argparse
@@ -20,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from asr.models import recurrence
 from asr.models.ctc import CtcHead, ctc_loss
 from asr.models.device import low_precision_pays
 from asr.models.encoder import Encoder, EncoderOptions
@@ -55,20 +60,24 @@ class DenseStack(nn.Module):
         return ctc_loss(self.head(hidden), lengths, tokens, token_lengths)
 
 
-def make_batch(size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features (B, T', D), lengths (B,), tokens (B, U), token lengths (B,)."""
-    draw = torch.Generator().manual_seed(size)
+def make_batch(size: int, number: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features (B, T', D), lengths (B,), tokens (B, U), token lengths (B,); batches but the first have lengths of their own."""
+    draw = torch.Generator().manual_seed(size + 1000 * number)
     lengths = torch.linspace(0.8 * FRAMES, FRAMES, size).round().long()[torch.randperm(size, generator=draw)]
-    features = torch.randn(size, FRAMES, FEATURES, generator=draw)
-    features[torch.arange(FRAMES) >= lengths.unsqueeze(1)] = 0.0
+    if number:
+        lengths = torch.randint(3 * FRAMES // 10, FRAMES + 1, (size,), generator=draw)
+    frames = int(lengths.max())
+    features = torch.randn(size, frames, FEATURES, generator=draw)
+    features[torch.arange(frames) >= lengths.unsqueeze(1)] = 0.0
     tokens = torch.randint(1, VOCABULARY, (size, TOKENS), generator=draw)
     return features, lengths, tokens, torch.full((size,), TOKENS)
 
 
-def make_step(stack: nn.Module, batch: tuple[Tensor, ...], autocast: bool) -> Callable[[], None]:
+def make_step(stack: nn.Module, autocast: bool, rows: int = recurrence.ROWS) -> Callable[[tuple[Tensor, ...]], None]:
     optimizer = torch.optim.AdamW(stack.parameters(), lr=1e-5, fused=True)
 
-    def step() -> None:
+    def step(batch: tuple[Tensor, ...]) -> None:
+        recurrence.ROWS = rows
         with torch.autocast("cpu", dtype=torch.bfloat16) if autocast else nullcontext():
             losses = stack.loss(*batch)
         optimizer.zero_grad(set_to_none=True)
@@ -78,20 +87,22 @@ def make_step(stack: nn.Module, batch: tuple[Tensor, ...], autocast: bool) -> Ca
     return step
 
 
-def measure(size: int, rounds: int) -> dict[str, tuple[float, float]]:
+def measure(size: int, rounds: int, vary: bool) -> dict[str, tuple[float, float]]:
     """Shortest and median seconds of one step of each side."""
-    batch = make_batch(size)
     steps = {
-        "packed_fp32": make_step(PackedStack(), batch, autocast=False),
-        "dense_fp32": make_step(DenseStack(), batch, autocast=False),
-        "packed_bf16": make_step(PackedStack(), batch, autocast=True),
-        "dense_bf16": make_step(DenseStack(), batch, autocast=True),
+        "packed_fp32": make_step(PackedStack(), autocast=False),
+        "dense_fp32": make_step(DenseStack(), autocast=False),
+        "packed_bf16": make_step(PackedStack(), autocast=True),
+        "dense_bf16": make_step(DenseStack(), autocast=True),
     }
+    if vary:
+        steps["dense_bf16_each"] = make_step(DenseStack(), autocast=True, rows=1)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for round_ in range(rounds + 1):
+        batch = make_batch(size, round_ + 1 if vary else 0)
         for name, step in steps.items():
             start = time.perf_counter()
-            step()
+            step(batch)
             if round_:  # the first round warms up
                 times[name].append(time.perf_counter() - start)
     return {name: (min(values), statistics.median(values)) for name, values in times.items()}
@@ -102,12 +113,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads torch may use (2)")
     parser.add_argument("--rounds", type=int, default=7, help="timed steps of each side (7)")
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 48], help="batch sizes (16 48)")
+    parser.add_argument("--vary", action="store_true", help="other lengths in each step")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     results = {}
     for size in arguments.batches:
-        seconds = measure(size, arguments.rounds)
+        seconds = measure(size, arguments.rounds, arguments.vary)
         best, middle = seconds["packed_fp32"]
         results[str(size)] = {
             name: {
@@ -119,7 +131,7 @@ def main() -> None:
             for name, (t, m) in seconds.items()
         }
         for name, (t, m) in seconds.items():
-            print(f"batch {size:3d}  {name:12s} {t * 1000:8.1f} ms  {best / t:5.2f} x   (median {m * 1000:8.1f} ms)", flush=True)
+            print(f"batch {size:3d}  {name:15s} {t * 1000:8.1f} ms  {best / t:5.2f} x   (median {m * 1000:8.1f} ms)", flush=True)
     smallest = {name: min(result[name]["ratio"] for result in results.values()) for name in seconds}
     summary = {
         "ratio_fp32": smallest["dense_fp32"],
@@ -128,6 +140,7 @@ def main() -> None:
         "bf16_pays_here": low_precision_pays("cpu"),
         "threads": arguments.threads,
         "rounds": arguments.rounds,
+        "vary": arguments.vary,
         "torch": torch.__version__,
         "cpu": platform.processor() or platform.machine(),
         "batches": results,
