@@ -218,6 +218,17 @@ def _peephole(options: CellOptions, w: Weights, states: Tensor) -> Tensor:
     return states.new_zeros(len(options.gates) - 1, options.width)
 
 
+class Returned(NamedTuple):
+    """What reading one direction back through time gives: gradients, with further rows of zeros where `_rows` has them."""
+
+    #: (R, G H) of what enters the gates; of a GRU the recurrent part of the candidate stands before them
+    sums: Tensor
+    #: (B, P), (B, H) of the outputs and states before the first frame
+    out: Tensor
+    cell: Tensor
+    peephole: Tensor
+
+
 def _backward(
     options: CellOptions,
     x: Tensor,
@@ -230,6 +241,39 @@ def _backward(
     wanted: bool,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the rows (if wanted), of the starting outputs and states, and of the five weights."""
+    width, gru = options.width, options.cell == "gru"
+    back = _back_through_time(options, x, plan, way, w, saved, above, ends)
+    recurrent, entering = (back.sums[:, : 3 * width], back.sums[:, width:]) if gru else (back.sums, back.sums)
+    grad_rec = recurrent.t() @ _rows(saved.out, plan.before[way])
+    if gru:
+        grad_rec = torch.cat([grad_rec[width:], grad_rec[:width]])
+    wide = back.cell.dtype
+    extra = None
+    if w.extra is not None:
+        extra = back.sums[:, :width].sum(dim=0, dtype=wide) if gru else back.peephole
+    return (
+        entering @ w.w_in if wanted else None,
+        back.out.to(x.dtype),
+        back.cell,
+        entering.t() @ x,
+        grad_rec,
+        entering.sum(dim=0, dtype=wide),
+        extra,
+        None if w.w_proj is None else above.t() @ saved.hidden[: len(plan.frames)],
+    )
+
+
+def _back_through_time(
+    options: CellOptions,
+    x: Tensor,
+    plan: Plan,
+    way: int,
+    w: Weights,
+    saved: Saved,
+    above: Tensor,
+    ends: tuple[Tensor | None, Tensor | None],
+) -> Returned:
+    """Step by step from the last one read. With a projection, `above` becomes all of the gradient of the outputs."""
     from asr.models import cell_kernels as kernels
 
     width, count, steps = options.width, len(plan.frames), plan.steps[way]
@@ -237,7 +281,7 @@ def _backward(
     # Not in place of the activations: a graph may be walked twice.
     sums = x.new_empty(len(x), (4 if gru else len(options.gates)) * width)
     sums[count:] = 0.0
-    recurrent, entering = (sums[:, : 3 * width], sums[:, width:]) if gru else (sums, sums)
+    recurrent = sums[:, : 3 * width] if gru else sums
     w_rec = torch.cat([w.w_rec[2 * width :], w.w_rec[: 2 * width]]) if gru else w.w_rec  # q, r, z as in sums
     w_rec = w_rec.to(saved.states.dtype)
     grad_out, room = saved.states.new_zeros(size, saved.out.shape[1]), saved.states.new_empty(size, len(w_rec))
@@ -272,25 +316,7 @@ def _backward(
             grad_out[:carried].addmm_(_widened(recurrent[row : row + carried], room), w_rec)
         elif carried:
             torch.mm(_widened(sums[row : row + carried], room), w_rec, out=grad_out[:carried])
-    came = _rows(saved.out, plan.before[way])
-    grad_rec = recurrent.t() @ came
-    if gru:
-        grad_rec = torch.cat([grad_rec[width:], grad_rec[:width]])
-    wide = grad_cell.dtype
-    extra = None
-    if w.extra is not None:
-        extra = sums[:, :width].sum(dim=0, dtype=wide) if gru else grad_peephole
-    grad_proj = None if w.w_proj is None else above.t() @ saved.hidden[:count]
-    return (
-        entering @ w.w_in if wanted else None,
-        grad_out.to(x.dtype),
-        grad_cell,
-        entering.t() @ x,
-        grad_rec,
-        entering.sum(dim=0, dtype=wide),
-        extra,
-        grad_proj,
-    )
+    return Returned(sums, grad_out, grad_cell, grad_peephole)
 
 
 _POOLS: dict[int, ThreadPoolExecutor] = {}
