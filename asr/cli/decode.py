@@ -26,7 +26,7 @@ out=FOLDER.
 Either ends with exit code 3 when a recording could not be decoded; the others
 are decoded nevertheless.
 
-The third form finds lm_weight, insertion_bonus and beam on a validation
+The third form finds lm_weight, insertion_bonus, beam and mbr on a validation
 manifest and keeps them beside the model: the same lm= (and lexicon=) then uses
 them. What does not help there stays off.
 

@@ -15,6 +15,10 @@ not know is judged as its <unk>, less `unknown_penalty`, for <unk> stands for al
 this one is spelled. With a lexicon hypotheses are sequences of its words and nothing else can come out; words of it that the
 language model does not know are judged in the same way. Hot words are spared the penalty.
 
+The best hypothesis is the one of the highest score or, with `mbr`, the one of which fewest errors are expected
+(`asr.decoding.beam_traceback`): among many hypotheses that share most words, the likeliest one as a whole is often not the one
+with the likeliest words.
+
 A beam of 1 without a language model is not greedy search: it sums over paths. The best path of a hypothesis is never more
 probable than the sum that stands in its score.
 
@@ -69,6 +73,8 @@ class BeamOptions:
     silence: str = "sil"
     #: exponent of the posterior from which confidences are taken; below 1 they are less sure of themselves
     confidence_scale: float = 1.0
+    #: 0: the best hypothesis is the likeliest; above: the one of fewest expected errors, by the posterior to this power
+    mbr: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.beam <= WIDEST_BEAM:
@@ -78,10 +84,10 @@ class BeamOptions:
         for name in ("score_gap", "token_gap", "confidence_scale"):
             if not getattr(self, name) > 0.0:
                 raise UsageError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("lm_weight", "insertion_bonus", "unknown_penalty", "confidence_scale"):
+        for name in ("lm_weight", "insertion_bonus", "unknown_penalty", "confidence_scale", "mbr"):
             if not math.isfinite(getattr(self, name)):
                 raise UsageError(f"{name} must be a finite number, got {getattr(self, name)}")
-        for name in ("lm_weight", "unknown_penalty"):
+        for name in ("lm_weight", "unknown_penalty", "mbr"):
             if getattr(self, name) < 0.0:
                 raise UsageError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.lm_unit not in LM_UNITS:
@@ -151,6 +157,7 @@ class BeamDecoder:
             self._begins,
             self._labelled,
             float(self.options.confidence_scale),
+            float(self.options.mbr),
         )
         return self._hypotheses(best, frame_shift_s, first_frame_s)
 
@@ -185,7 +192,7 @@ class BeamDecoder:
         words, confidences = best.words.tolist(), best.confidences.tolist()
         firsts, lasts = best.firsts.tolist(), best.lasts.tolist()
         found = []
-        for rank, score in enumerate(best.scores.tolist()):
+        for rank, (score, risk) in enumerate(zip(best.scores.tolist(), best.risks.tolist())):
             begin, end = token_begin[rank], token_begin[rank + 1]
             spoken = range(word_begin[rank], word_begin[rank + 1])
             if self._labelled:
@@ -200,7 +207,7 @@ class BeamDecoder:
                 if name
             )
             spans = tuple(zip(starts[begin:end], ends[begin:end]))
-            found.append(Hypothesis(text, tuple(tokens[begin:end]), score, tuple(peaks[begin:end]), timed, spans))
+            found.append(Hypothesis(text, tuple(tokens[begin:end]), score, tuple(peaks[begin:end]), timed, spans, risk))
         return found
 
     def _prepare_tokens(self, model: LanguageModel | None, of_words: bool, hotwords: HotWords | None):

@@ -1,4 +1,12 @@
-"""From the records of a search to its n best hypotheses: tokens, frames, words and the words' posteriors, compiled."""
+"""From the records of a search to its n best hypotheses: tokens, frames, words and the words' posteriors, compiled.
+
+The best is the likeliest hypothesis, or with an exponent `mbr` the one of fewest expected errors (minimum Bayes risk: Stolcke,
+Konig and Weintraub, Eurospeech 1997; Goel and Byrne, Computer Speech and Language 2000):
+
+    argmin_h sum_g P(g)^mbr edits(h, g) / sum_g P(g)^mbr
+
+over the hypotheses h, g that the search ends with; edits are of words where it knows words, else of tokens.
+"""
 
 from typing import NamedTuple
 
@@ -15,6 +23,8 @@ class Best(NamedTuple):
     """The n best hypotheses, best first. Tokens and words of all stand one after another."""
 
     scores: np.ndarray
+    #: errors that are expected of each, 0 where they were not asked for
+    risks: np.ndarray
     #: (n + 1,): the tokens of hypothesis h are the entries token_begin[h] .. token_begin[h + 1] - 1
     token_begin: np.ndarray
     tokens: np.ndarray
@@ -132,17 +142,70 @@ def run_end(log_probs, token, start, limit):
 
 
 @compiled
-def collect(log_probs, order, scores, last, ended, records, nbest, separator, begins, labelled, scale):
-    """The Best of scores (F,), last records (F,) and last words (F,), given their order; a word's confidence is the share of the
-    posterior of all F hypotheses, to the power of `scale`, that holds it at this place."""
+def edits(ours, theirs, row):
+    """Fewest insertions, deletions and substitutions between two sequences; row has room for `theirs` and one more."""
+    begin, end, other = 0, len(ours), len(theirs)
+    while begin < end and begin < other and ours[begin] == theirs[begin]:
+        begin += 1
+    while end > begin and other > begin and ours[end - 1] == theirs[other - 1]:
+        end, other = end - 1, other - 1
+    count = other - begin
+    for place in range(count + 1):
+        row[place] = place
+    for one in range(begin, end):
+        corner, row[0] = row[0], row[0] + 1
+        for place in range(count):
+            least = corner + (ours[one] != theirs[begin + place])
+            corner = row[place + 1]
+            row[place + 1] = min(least, corner + 1, row[place] + 1)
+    return row[count]
+
+
+@compiled
+def expected_errors(spoken, weights, of_words):
+    """(n,) of each of n hypotheses: the edits to each other one, as often as its weight says."""
+    count = len(spoken)
+    longest = 0
+    for one in spoken:
+        longest = max(longest, len(one.tokens))
+    row, risks = np.empty(longest + 1, np.int64), np.zeros(count)
+    for one in range(count):
+        for other in range(one):
+            if of_words:
+                apart = edits(spoken[one].words, spoken[other].words, row)
+            else:
+                apart = edits(spoken[one].tokens, spoken[other].tokens, row)
+            risks[one] += weights[other] * apart
+            risks[other] += weights[one] * apart
+    return risks
+
+
+@compiled
+def shares(scores, scale):
+    """(F,) posterior to the power of `scale` of hypotheses with these scores, the first of them the highest."""
+    weights = np.exp(scale * (scores - scores[0]))
+    return weights / weights.sum()
+
+
+@compiled
+def collect(log_probs, order, scores, last, ended, records, nbest, separator, begins, labelled, scale, mbr):
+    """The Best of scores (F,), last records (F,) and last words (F,), given their order by score; `mbr` 0: the likeliest is best.
+
+    A word's confidence is the share of the posterior of all F hypotheses, to the power of `scale`, that holds it at this place.
+    """
     frames = len(log_probs)
-    weights = np.exp(scale * (scores[order] - scores[order[0]]))
-    weights /= weights.sum()
+    weights, belief = shares(scores[order], scale), shares(scores[order], mbr)
     wanted = min(nbest, len(order))
     involved = wanted
-    while involved < len(order) and weights[involved] > NEGLIGIBLE:
+    while involved < len(order) and (weights[involved] > NEGLIGIBLE or (mbr > 0.0 and belief[involved] > NEGLIGIBLE)):
         involved += 1
-    spoken = [spell_out(records, last[each], ended[each], separator, begins, labelled, frames) for each in order[:involved]]
+    order, weights, belief = order[:involved], weights[:involved], belief[:involved]
+    spoken = [spell_out(records, last[each], ended[each], separator, begins, labelled, frames) for each in order]
+    risks = np.zeros(involved)
+    if mbr > 0.0:
+        risks = expected_errors(spoken, belief, labelled or separator >= 0 or begins.any())
+        ranks = np.argsort(risks, kind="mergesort")
+        risks, order, weights, spoken = risks[ranks], order[ranks], weights[ranks], [spoken[rank] for rank in ranks]
     token_begin, word_begin = np.zeros(wanted + 1, np.int64), np.zeros(wanted + 1, np.int64)
     for rank in range(wanted):
         token_begin[rank + 1] = token_begin[rank] + len(spoken[rank].tokens)
@@ -165,4 +228,5 @@ def collect(log_probs, order, scores, last, ended, records, nbest, separator, be
         for other in range(involved):
             support(one, spoken[other], weights[other], confidences[at : at + count])
     confidences = np.minimum(confidences, 1.0)
-    return Best(scores[order[:wanted]], token_begin, tokens, starts, ends, peaks, word_begin, words, firsts, lasts, confidences)
+    best = scores[order[:wanted]], risks[:wanted]
+    return Best(*best, token_begin, tokens, starts, ends, peaks, word_begin, words, firsts, lasts, confidences)

@@ -31,3 +31,5 @@ class Hypothesis:
     words: tuple[Word, ...] = ()
     #: start and end, s, of the run of frames of each token on the best path
     spans: tuple[tuple[float, float], ...] = ()
+    #: errors that are expected of it by the search's posterior; 0 where the search does not look for the fewest
+    risk: float = 0.0

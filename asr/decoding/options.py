@@ -18,6 +18,9 @@ LEAST_SECONDS = 30.0
 DEFAULT_BEAM = 16
 DEFAULT_LM_WEIGHT = 0.5
 DEFAULT_INSERTION_BONUS = 0.0
+DEFAULT_MBR = 0.0
+#: what tuning finds, and what is typed wins over
+TUNED_KEYS = ("beam", "lm_weight", "insertion_bonus", "mbr")
 
 
 @dataclass
@@ -45,6 +48,9 @@ class DecodeOptions:
     lm_weight: float | None = None
     #: added to the score for each word, natural logarithm; null: as tuned, else 0
     insertion_bonus: float | None = None
+    #: take the text of fewest expected errors (minimum Bayes risk) by the posterior to this power, 1 as it is, in place of the
+    #: likeliest text; 0: the likeliest; null: as tuned, else 0
+    mbr: float | None = None
     #: hypotheses written per utterance, the best first
     nbest: int = 1
     #: also write words and tokens with their starts and ends in seconds, and the confidence of each word
@@ -65,7 +71,7 @@ class DecodeOptions:
     pauses: str = "level"
     #: recordings with several channels: mix (their mean) | first | error
     channels: str = "mix"
-    #: find beam, lm_weight and insertion_bonus on a manifest with transcripts, and keep them beside the model
+    #: find beam, lm_weight, insertion_bonus and mbr on a manifest with transcripts, and keep them beside the model
     tune: bool = False
 
     def __post_init__(self) -> None:
@@ -84,12 +90,12 @@ class DecodeOptions:
         if not 1 <= self.nbest <= (self.beam or WIDEST_BEAM):
             limit = f"beam={self.beam}" if self.beam else WIDEST_BEAM
             raise UsageError(f"nbest must lie between 1 and {limit}, got {self.nbest}")
-        for name in ("lm_weight", "insertion_bonus"):
+        for name in ("lm_weight", "insertion_bonus", "mbr"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise UsageError(f"{name} must be a finite number, got {value}")
-        if self.lm_weight is not None and self.lm_weight < 0:
-            raise UsageError(f"lm_weight must not be negative, got {self.lm_weight}")
+            if name != "insertion_bonus" and value is not None and value < 0:
+                raise UsageError(f"{name} must not be negative, got {value}")
         self._check_search()
 
     @property
@@ -115,7 +121,7 @@ class DecodeOptions:
     def asks_for_beam(self) -> list[str]:
         """Keys that were given, beside `lm`, and that greedy search has no use for."""
         keys = ["hotwords"] if self.hotwords else []
-        keys += [name for name in ("beam", "lm_weight", "insertion_bonus") if getattr(self, name) is not None]
+        keys += [name for name in TUNED_KEYS if getattr(self, name) is not None]
         return [*keys, "nbest"] if self.nbest > 1 else keys
 
     def _check_search(self) -> None:
@@ -129,7 +135,7 @@ class DecodeOptions:
         if self.lm_weight is not None and not self.lm:
             raise UsageError("lm_weight= needs lm=FILE, a language model")
         if self.tune:
-            typed = [name for name in ("beam", "lm_weight", "insertion_bonus") if getattr(self, name) is not None]
+            typed = [name for name in TUNED_KEYS if getattr(self, name) is not None]
             typed += [name for name in ("words", "overwrite") if getattr(self, name)]
             typed += ["nbest"] if self.nbest > 1 else []
             typed += ["format"] if self.format != "auto" else []

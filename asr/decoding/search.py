@@ -12,7 +12,14 @@ from asr.data.files import file_sha256, show_path
 from asr.decoding.calibrate import apply_map
 from asr.decoding.greedy import greedy_decode
 from asr.decoding.hypothesis import Hypothesis, Word
-from asr.decoding.options import DEFAULT_BEAM, DEFAULT_INSERTION_BONUS, DEFAULT_LM_WEIGHT, DecodeOptions
+from asr.decoding.options import (
+    DEFAULT_BEAM,
+    DEFAULT_INSERTION_BONUS,
+    DEFAULT_LM_WEIGHT,
+    DEFAULT_MBR,
+    TUNED_KEYS,
+    DecodeOptions,
+)
 from asr.decoding.times import words_of
 from asr.decoding.tuned import Tuned, find_tuned, read_tuned, tuned_path
 from asr.text.tokenizer import WRITTEN_SPACE, Tokenizer
@@ -26,6 +33,8 @@ class Weights:
     beam: int
     lm_weight: float
     insertion_bonus: float
+    #: 0: the likeliest hypothesis; above: that of fewest expected errors, by the posterior to this power
+    mbr: float = DEFAULT_MBR
 
 
 @dataclass(frozen=True)
@@ -80,14 +89,17 @@ class Search:
         return " ".join(self.tokenizer.decode(tokens).split())
 
     def join(self, stretches: Sequence[list[Hypothesis]]) -> list[Hypothesis]:
-        """The n-best hypotheses of a recording from those of its stretches, in order: texts follow each other, scores add up."""
+        """The n-best hypotheses of a recording from those of its stretches, in order: texts follow each other, scores and risks
+        add up."""
         if len(stretches) == 1:
             return stretches[0]
-        best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+        best: list[tuple[float, float, tuple[int, ...]]] = [(0.0, 0.0, ())]
         for found in stretches:
-            grown = [(score + one.score, (*path, rank)) for score, path in best for rank, one in enumerate(found)]
-            best = sorted(grown, key=lambda item: (-item[0], item[1]))[: self.options.nbest]
-        return [self._joined([found[rank] for found, rank in zip(stretches, path)], score) for score, path in best]
+            grown = [
+                (risk + one.risk, lack - one.score, (*path, rank)) for risk, lack, path in best for rank, one in enumerate(found)
+            ]
+            best = sorted(grown)[: self.options.nbest]
+        return [self._joined([found[rank] for found, rank in zip(stretches, path)]) for _, _, path in best]
 
     @property
     def notices(self) -> list[str]:
@@ -115,6 +127,7 @@ class Search:
             nbest=min(self.options.nbest, weights.beam),
             lm_weight=weights.lm_weight,
             insertion_bonus=weights.insertion_bonus,
+            mbr=weights.mbr,
             confidence_scale=self.confidence_scale,
         )
         model = self.sources.language_model if weights.lm_weight > 0 else None
@@ -132,7 +145,8 @@ class Search:
         )
         return replace(hypothesis, words=words)
 
-    def _joined(self, pieces: Sequence[Hypothesis], score: float) -> Hypothesis:
+    def _joined(self, pieces: Sequence[Hypothesis]) -> Hypothesis:
+        score, risk = sum(one.score for one in pieces), sum(one.risk for one in pieces)
         spoken = [one for one in pieces if one.text]
         tokens: list[int] = []
         times: list[float] = []
@@ -148,7 +162,7 @@ class Search:
             words += one.words
             spans += one.spans
         text = self._between.join(one.text for one in spoken)
-        return Hypothesis(text, tuple(tokens), score, tuple(times), tuple(words), tuple(spans))
+        return Hypothesis(text, tuple(tokens), score, tuple(times), tuple(words), tuple(spans), risk)
 
 
 def choose_weights(options: DecodeOptions, tuned: Tuned | None) -> Weights:
@@ -165,6 +179,7 @@ def choose_weights(options: DecodeOptions, tuned: Tuned | None) -> Weights:
         beam=int(pick(options.beam, tuned.beam if tuned else None, max(DEFAULT_BEAM, options.nbest))),
         lm_weight=pick(options.lm_weight, tuned.lm_weight if tuned else None, DEFAULT_LM_WEIGHT) if options.lm else 0.0,
         insertion_bonus=pick(options.insertion_bonus, tuned.insertion_bonus if tuned else None, DEFAULT_INSERTION_BONUS),
+        mbr=pick(options.mbr, tuned.mbr if tuned else None, DEFAULT_MBR),
     )
 
 
@@ -220,14 +235,15 @@ def _find(folder: Path, options: DecodeOptions, sums: dict[str, str], say: Calla
             say(f"notice: {show_path(path)} was tuned for another state of this model and is not used; run tune=true again")
         return None
     weights = choose_weights(options, found)
-    typed = [name for name in ("beam", "lm_weight", "insertion_bonus") if getattr(options, name) is not None]
+    typed = [name for name in TUNED_KEYS if getattr(options, name) is not None]
     if found.lm_is_off and options.lm and options.lm_weight is None:
         say(f"{_why_off(found)}: it is off; lm_weight=VALUE turns it on")
     elif weights.decoder != "greedy":
         names = f"lm_weight={weights.lm_weight:g} " if options.lm else ""
         besides = f", besides {' and '.join(typed)} as typed" if typed else ""
         decoder = f"decoder={weights.decoder} " if weights.decoder != options.search else ""
-        chosen = f"{decoder}{names}insertion_bonus={weights.insertion_bonus:g} beam={weights.beam}"
+        risk = f" mbr={weights.mbr:g}" if weights.mbr else ""
+        chosen = f"{decoder}{names}insertion_bonus={weights.insertion_bonus:g} beam={weights.beam}{risk}"
         say(f"{chosen} as tuned in {show_path(path)}{besides}")
     return found
 

@@ -1,8 +1,9 @@
 """The weights of a search, found on validation data from emissions that are computed once (`asr-decode tune=true`).
 
 The error rate is counted on a coarse grid of language-model weight and insertion bonus, then around the best point with steps
-that are halved until they say no more; the beam is the smallest one that is as good. A language model stays off unless a
-paired bootstrap over speakers (Bisani & Ney, ICASSP 2004) finds it better than the best setting without it.
+that are halved until they say no more. Where hypotheses of fewest expected errors are better than the likeliest ones, they are
+taken, and weights are looked for once more around these; the beam is the smallest one that is as good. A language model stays
+off unless a paired bootstrap over speakers (Bisani & Ney, ICASSP 2004) finds it better than the best setting without it.
 """
 
 import itertools
@@ -33,6 +34,8 @@ BEAMS = (4, 8, 16, 32, 64)
 BEAM_TOLERANCE = 0.001
 #: exponents of the search's posterior among which the most telling confidences are looked for
 SCALES = (1.0, 0.6, 0.35, 0.2, 0.1)
+#: exponents of the posterior by which the hypothesis of fewest expected errors is taken
+MBR = (1.0, 0.5, 0.25)
 #: share of the bootstrap draws in which the language model must make fewer errors
 SURE_ENOUGH = 0.95
 RESAMPLES = 2000
@@ -137,16 +140,13 @@ def tune(bench: Bench, utterances: Sequence[Utterance], decoder: str, *, unit: s
     """Find the weights of `decoder` ("beam", "lexicon") for the emissions and the language model of a bench."""
     start = Weights(decoder, DEFAULT_BEAM, 0.0, 0.0)
     greedy = bench.measure(replace(start, decoder="greedy")) if _greedy_compares(bench.tokenizer, decoder) else None
-    without = _finest(bench, [bench.measure(replace(start, insertion_bonus=bonus)) for bonus in BONUSES], lm=False)
+    without = best_trial(bench, [replace(start, insertion_bonus=bonus) for bonus in BONUSES], lm=False)
     if greedy is not None and decoder == "beam" and greedy.total <= without.total:
         without = greedy
     with_lm, share = None, None
     if bench.sources.language_model is not None:
-        grid = [
-            bench.measure(replace(start, lm_weight=weight, insertion_bonus=bonus))
-            for weight, bonus in itertools.product(LM_WEIGHTS, BONUSES)
-        ]
-        with_lm = _finest(bench, grid, lm=True)
+        pairs = itertools.product(LM_WEIGHTS, BONUSES)
+        with_lm = best_trial(bench, [replace(start, lm_weight=weight, insertion_bonus=bonus) for weight, bonus in pairs], lm=True)
         groups = group_by_speaker(utterances)
         share = share_of_wins(with_lm.errors, without.errors, groups)
     helps = with_lm is not None and share is not None and with_lm.total < without.total and share >= SURE_ENOUGH
@@ -169,6 +169,14 @@ def tune(bench: Bench, utterances: Sequence[Utterance], decoder: str, *, unit: s
         utterances=len(utterances),
         speakers=len(set(group_by_speaker(utterances).tolist())),
     )
+
+
+def best_trial(bench: Bench, grid: Sequence[Weights], *, lm: bool) -> Trial:
+    """From a coarse grid on: the weights of the best likeliest hypotheses, then, if they are better, of those of least risk."""
+    likeliest = _finest(bench, [bench.measure(weights) for weights in grid], lm=lm)
+    risky = [bench.measure(replace(likeliest.weights, mbr=power)) for power in MBR]
+    best = min([likeliest, *risky], key=lambda trial: trial.total)
+    return likeliest if best is likeliest else _finest(bench, [best], lm=lm)
 
 
 def reference_tokens(utterances: Sequence[Utterance], tokenizer: Tokenizer, decoder: str) -> tuple[list[list[str]], str]:

@@ -12,7 +12,7 @@ import numpy as np
 from asr.data.files import file_sha256, show_path, write_atomic
 from asr.data.manifest import Utterance
 from asr.decoding.emissions import fingerprint, hear_manifest, load_emissions, save_emissions
-from asr.decoding.options import DecodeOptions
+from asr.decoding.options import TUNED_KEYS, DecodeOptions
 from asr.decoding.recognizer import Recognizer
 from asr.decoding.search import Search, count_threads, read_sources, warn_of_spelling
 from asr.decoding.tune import RESAMPLES, SURE_ENOUGH, Bench, Trial, Tuning, reference_tokens, tune
@@ -130,6 +130,7 @@ def _entry(loaded: LoadedModel, tuning: Tuning, sums: dict[str, str], asked: str
         calibration_error_before=tuning.calibration.error_before,
         calibration_error_after=tuning.calibration.error_after,
         utterances=tuning.utterances,
+        mbr=best.weights.mbr,
     )
 
 
@@ -158,5 +159,5 @@ def _fields(trial: Trial) -> dict[str, Any]:
 
 def _line(trial: Trial) -> str:
     weights = trial.weights
-    setting = f"lm_weight={weights.lm_weight:g} insertion_bonus={weights.insertion_bonus:g} beam={weights.beam}"
-    return f"{weights.decoder} {'' if weights.decoder == 'greedy' else setting + ' '}{100 * trial.error_rate:.2f} %"
+    keys = () if weights.decoder == "greedy" else TUNED_KEYS
+    return " ".join([weights.decoder, *(f"{key}={getattr(weights, key):g}" for key in keys), f"{100 * trial.error_rate:.2f} %"])

@@ -17,7 +17,7 @@ SPAN = 0.5
 
 def table(tuning: Tuning) -> str:
     """The best settings with their error rates, one per line."""
-    rows = [("setting", "lm_weight", "insertion_bonus", "beam", f"{tuning.unit} errors", "rate")]
+    rows = [("setting", "lm_weight", "insertion_bonus", "beam", "mbr", f"{tuning.unit} errors", "rate")]
     named: list[tuple[str, Trial | None]] = [("greedy", tuning.greedy)]
     if tuning.without.weights.decoder != "greedy":
         named.append((f"{tuning.without.weights.decoder}, no language model", tuning.without))
@@ -34,7 +34,8 @@ def draw_surface(tuning: Tuning, *, title: str) -> bytes:
     figure = _figure(11, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     searched = tuning.with_lm is not None
-    trials = [one for one in tuning.trials if one.weights.decoder != "greedy" and one not in tuning.beams]
+    likeliest = [one for one in tuning.trials if one.weights.mbr == 0]  # one point has one rate
+    trials = [one for one in likeliest if one.weights.decoder != "greedy" and one not in tuning.beams]
     if searched:
         _plane(figure, left, [one for one in trials if one.weights.lm_weight > 0], tuning.unit)
         left.set(
@@ -50,8 +51,9 @@ def draw_surface(tuning: Tuning, *, title: str) -> bytes:
         )
     weights = (tuning.with_lm or tuning.without).weights
     if searched:
+        name = f"best, with mbr={weights.mbr:g}" if weights.mbr else "best"
         left.plot(
-            weights.lm_weight, weights.insertion_bonus, "*", color="white", markeredgecolor="black", markersize=16, label="best"
+            weights.lm_weight, weights.insertion_bonus, "*", color="white", markeredgecolor="black", markersize=16, label=name
         )
         left.legend(loc="upper right", fontsize=9)
     _beams(right, tuning)
@@ -84,11 +86,13 @@ def draw_calibration(calibration: Calibration, *, title: str) -> bytes:
     return _png(figure)
 
 
-def _numbers(trial: Trial) -> tuple[str, str, str]:
+def _numbers(trial: Trial) -> tuple[str, ...]:
     if trial.weights.decoder == "greedy":
-        return "-", "-", "-"
+        return "-", "-", "-", "-"
     weights = trial.weights
-    return f"{weights.lm_weight:g}" if weights.lm_weight else "off", f"{weights.insertion_bonus:g}", f"{weights.beam}"
+    off = "off"
+    words = f"{weights.insertion_bonus:g}", f"{weights.beam}", f"{weights.mbr:g}" if weights.mbr else off
+    return (f"{weights.lm_weight:g}" if weights.lm_weight else off, *words)
 
 
 def _plane(figure: Figure, axes: Axes, trials: list[Trial], unit: str) -> None:

@@ -51,6 +51,8 @@ class Tuned:
     calibration_error_after: float | None
     #: utterances of the validation data
     utterances: int
+    #: 0: the likeliest hypothesis, as files say that were written before there was another
+    mbr: float = 0.0
 
     @property
     def lm_is_off(self) -> bool:
@@ -114,6 +116,8 @@ def _checked(entry: dict[str, Any]) -> Tuned:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError
     made = Tuned(**entry)
-    if made.decoder not in SEARCHES or made.beam < 1 or made.lm_weight < 0 or made.slope <= 0 or made.confidence_scale <= 0:
+    if made.decoder not in SEARCHES or made.beam < 1 or made.lm_weight < 0 or made.mbr < 0:
+        raise ValueError
+    if made.slope <= 0 or made.confidence_scale <= 0:
         raise ValueError
     return made

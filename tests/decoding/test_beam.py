@@ -46,6 +46,8 @@ def spell(*runs: tuple[int, int], likely: float = 0.9) -> np.ndarray:
         ({"score_gap": 0.0}, "score_gap must be above 0, got 0.0"),
         ({"token_gap": math.nan}, "token_gap must be above 0, got nan"),
         ({"confidence_scale": math.inf}, "confidence_scale must be a finite number, got inf"),
+        ({"mbr": math.nan}, "mbr must be a finite number, got nan"),
+        ({"mbr": -1.0}, "mbr must not be negative, got -1.0"),
         ({"lm_unit": "syllables"}, 'lm_unit="syllables" is not one of auto, tokens, words'),
     ],
 )

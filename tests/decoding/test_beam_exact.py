@@ -7,6 +7,8 @@ import pytest
 
 from asr.decoding.beam import BeamDecoder, BeamOptions
 from asr.decoding.beam_reference import LISTED, LexiconLanguage, TokenLanguage, Weights, prefix_beam_search
+from asr.decoding.beam_traceback import edits
+from asr.scoring.edits import count_edits
 from asr.text.hotwords import HotWords
 from asr.text.lexicon import Lexicon, Pronunciation
 from asr.text.ngram import NgramModel
@@ -251,3 +253,56 @@ def test_byte_pairs_with_a_list_of_words(frames):
     expected = word_sequences(log_probs, PIECES.symbols, pronunciations, judge)
     decoder = BeamDecoder(PIECES, options, language_model=WORDS, lexicon=Lexicon.of_words(listed))
     assert_same(all_of(decoder, log_probs), expected)
+
+
+# --- the fewest expected errors
+
+
+def least_risk(scores: dict[str, float], unit: str, power: float) -> dict[str, float]:
+    """Expected errors of each text by its definition: the edits to every other text, weighed by the posterior to the power."""
+    best = max(scores.values())
+    weights = {text: math.exp(power * (score - best)) for text, score in scores.items()}
+    total = sum(weights.values())
+
+    def errors(text: str, other: str) -> int:
+        return count_edits([(other, text)], unit).errors
+
+    return {text: sum(weight * errors(text, other) for other, weight in weights.items()) / total for text in scores}
+
+
+@pytest.mark.parametrize("power", [1.0, 0.4])
+@pytest.mark.parametrize("kind", ["words", "phones", "lexicon"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_text_of_fewest_expected_errors(kind, seed, power):
+    tokenizer = cut(LETTERS if kind == "words" else PHONES, 4)
+    log_probs = emissions(4, 4, seed=seed)
+    options = {"lm_weight": 0.0, "insertion_bonus": 0.3}
+    lexicon = DICTIONARY if kind == "lexicon" else None
+    expected = all_of(BeamDecoder(tokenizer, unlimited(**options), lexicon=lexicon), log_probs)
+    risks = least_risk(expected, "phone" if kind == "phones" else "word", power)
+    found = BeamDecoder(tokenizer, unlimited(**options, mbr=power), lexicon=lexicon).decode(log_probs)
+    assert {one.text: one.risk for one in found} == pytest.approx(risks, abs=1e-6)
+    assert {one.text: one.score for one in found} == pytest.approx(expected)
+    assert [one.risk for one in found] == sorted(one.risk for one in found), "the least risk comes first"
+    alone = BeamDecoder(tokenizer, BeamOptions(**{**vars(unlimited(**options, mbr=power)), "nbest": 1}), lexicon=lexicon)
+    assert alone.decode(log_probs)[0].text == found[0].text
+
+
+def test_the_fewest_expected_errors_are_not_always_those_of_the_likeliest_text():
+    differ = 0
+    for seed in range(20):
+        log_probs = emissions(5, 4, seed=seed)
+        likeliest, least = (BeamDecoder(PHONES, unlimited(mbr=power)).decode(log_probs)[0] for power in (0.0, 1.0))
+        assert likeliest.risk == 0.0
+        differ += likeliest.text != least.text
+    assert 0 < differ < 20
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_edits_are_those_of_the_scorer(seed):
+    draw = np.random.default_rng(seed)
+    row = np.zeros(16, np.int64)
+    for _ in range(100):
+        ours, theirs = (draw.integers(0, 3, draw.integers(0, 15)) for _ in range(2))
+        expected = count_edits([(" ".join(map(str, theirs)), " ".join(map(str, ours)))], "word").errors
+        assert edits(ours, theirs, row) == expected

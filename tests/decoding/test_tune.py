@@ -11,9 +11,10 @@ from asr.data.manifest import Utterance, read_manifest
 from asr.decoding import tune_manifest as tune_manifest_module
 from asr.decoding.calibrate import apply_map, bin_rows, calibration_error, fit_calibration
 from asr.decoding.emissions import fingerprint, load_emissions, save_emissions
+from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.options import DecodeOptions
 from asr.decoding.search import Search, Sources, Weights, choose_weights, open_search
-from asr.decoding.tune import Bench, group_by_speaker, reference_tokens, share_of_wins, tune
+from asr.decoding.tune import MBR, Bench, Trial, best_trial, group_by_speaker, reference_tokens, share_of_wins, tune
 from asr.decoding.tune_manifest import tune_manifest, verdict
 from asr.decoding.tune_pictures import draw_calibration, draw_surface, table
 from asr.decoding.tuned import Tuned, find_tuned, read_tuned, tuned_path, write_tuned
@@ -79,6 +80,35 @@ def test_a_language_model_that_helps_is_on_with_the_weights_of_fewest_errors(hel
     again = Bench(TOKENS, bench.sources, DecodeOptions(), bench.emissions, bench.references, clock=lambda: 0.0)
     assert again.measure(tuning.best.weights).total == tuning.best.total
     assert "helps and is on" in verdict(tuning)
+
+
+class Surface:
+    """A bench whose error counts are a formula of the weights."""
+
+    def __init__(self, formula):
+        self.formula, self.asked = formula, []
+
+    def measure(self, weights):
+        self.asked.append(weights)
+        return Trial(weights, np.array([round(self.formula(weights))]), 1000)
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"),
+    [(0.0, Weights("beam", 16, 0.8, 1.0)), (40.0, Weights("beam", 16, 0.6, 1.5, 0.5))],
+    ids=["the likeliest", "of fewest expected errors"],
+)
+def test_what_is_taken_of_the_posterior_is_tuned_after_the_weights(gain, expected):
+    def errors(weights):
+        """Lowest at 0.8 and 1.0; for the hypothesis of fewest expected errors at 0.6 and 1.5, and by `gain` lower there."""
+        weight, bonus, floor = (0.6, 1.5, 300 - gain) if weights.mbr else (0.8, 1.0, 300)
+        away = abs(weights.mbr - 0.5) if weights.mbr else 0.0
+        return floor + 100 * abs(weights.lm_weight - weight) + 20 * abs(weights.insertion_bonus - bonus) + 20 * away
+
+    surface = Surface(errors)
+    grid = [Weights("beam", 16, weight, bonus) for weight, bonus in itertools.product((0.4, 0.8, 1.1), (0.0, 1.0, 2.0))]
+    assert best_trial(surface, grid, lm=True).weights == expected
+    assert {one.mbr for one in surface.asked} == {0.0, *MBR}
 
 
 def test_the_beam_is_the_smallest_that_is_as_good(helped):
@@ -233,6 +263,7 @@ ENTRY = Tuned(
     calibration_error_before=0.3,
     calibration_error_after=0.02,
     utterances=10,
+    mbr=0.5,
 )
 
 
@@ -257,6 +288,7 @@ def test_choices_are_kept_one_for_each_key(tmp_path):
         lambda text: text.replace('"slope"', '"slopes"'),
         lambda text: text.replace('"beam": 8', '"beam": "8"'),
         lambda text: text.replace('"lm_weight": 0.7', '"lm_weight": -1'),
+        lambda text: text.replace('"mbr": 0.5', '"mbr": -1'),
         lambda text: text.replace('"format": 1', '"format": 2'),
         lambda text: "[]",
     ],
@@ -273,6 +305,15 @@ def test_a_damaged_choice_is_refused_and_tuning_replaces_it(tmp_path, damage):
     assert read_tuned(path) == [ENTRY]
 
 
+def test_a_choice_from_before_there_was_another_hypothesis_takes_the_likeliest(tmp_path):
+    path = tmp_path / "decode.json"
+    write_tuned(path, ENTRY)
+    content = json.loads(path.read_text())
+    del content["tuned"][0]["mbr"]
+    path.write_text(json.dumps(content))
+    assert read_tuned(path) == [replace(ENTRY, mbr=0.0)]
+
+
 def test_the_choice_stands_beside_the_model(tmp_path):
     assert tuned_path(tmp_path / "run" / "model") == tmp_path / "run" / "decode.json"
     assert tuned_path(tmp_path / "best") == tmp_path / "best.decode.json"
@@ -281,13 +322,25 @@ def test_the_choice_stands_beside_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ({}, Weights("beam", 8, 0.7, 1.5)),
-        ({"lm_weight": 0.0}, Weights("beam", 8, 0.0, 1.5)),
-        ({"beam": 3, "insertion_bonus": 0.0}, Weights("beam", 3, 0.7, 0.0)),
+        ({}, Weights("beam", 8, 0.7, 1.5, 0.5)),
+        ({"lm_weight": 0.0}, Weights("beam", 8, 0.0, 1.5, 0.5)),
+        ({"beam": 3, "insertion_bonus": 0.0}, Weights("beam", 3, 0.7, 0.0, 0.5)),
+        ({"mbr": 0.0}, Weights("beam", 8, 0.7, 1.5)),
     ],
 )
 def test_what_is_typed_wins_over_what_was_tuned(typed, expected):
     assert choose_weights(DecodeOptions(lm="x", **typed), ENTRY) == expected
+
+
+def test_stretches_of_least_risk_are_joined_in_that_order():
+    def one(text, score, risk):
+        return Hypothesis(text, (), score, (), risk=risk)
+
+    search = Search(TOKENS, DecodeOptions(decoder="beam", beam=4, nbest=3, mbr=1.0))
+    first, second = [one("ab", -5.0, 0.5), one("cab", -4.0, 0.75)], [one("bed", -3.0, 0.25), one("dab", -1.0, 0.5)]
+    found = search.join([first, second])
+    assert [hypothesis.text for hypothesis in found] == ["ab bed", "ab dab", "cab bed"], "of equal risk the likelier first"
+    assert [(hypothesis.risk, hypothesis.score) for hypothesis in found] == [(0.75, -8.0), (1.0, -6.0), (1.0, -7.0)]
 
 
 def test_where_greedy_was_as_good_it_is_used_unless_the_search_is_named():
