@@ -17,8 +17,10 @@ each word's end and its look-ahead, as its users build it, and one more frame of
 without which it cannot end the last word. It adds up paths (log_add) or takes the best one, whichever makes fewer errors on
 `valid`. Ours runs as asr-decode runs it; it also gives times and confidences of words, which the peers are not asked for.
 
-Each system is tuned on the validation manifest by the same procedure: a grid of language-model weights and word bonuses with the
-first beam, then from its best point to the best neighbour as long as there is a better one, for each beam. Then all decode the
+Each system is tuned on the validation manifest by the procedure of `asr-decode tune=true`: a grid of language-model weights and
+word bonuses with the first beam; then, for each beam, from the best point to the best neighbour as long as there is a better one,
+with ever smaller steps. Ours also tries, as it does there, the hypothesis of fewest expected errors, which the peers cannot
+write; with --likeliest it does not, and all write the likeliest one. Then all decode the
 `dev` manifest in turns, round by round; a system's time is that of its shortest round: processor time of the process, which other
 work on the machine moves less than wall time does. Emissions, language model and weights are kept in --folder and used again.
 
@@ -39,7 +41,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,8 @@ from asr.data.manifest import read_manifest
 from asr.decoding.beam import BeamDecoder, BeamOptions
 from asr.decoding.emissions import fingerprint, hear_manifest, load_emissions, save_emissions
 from asr.decoding.recognizer import DecodeOptions, Recognizer
+from asr.decoding.search import Weights
+from asr.decoding.tune import BONUSES, LM_WEIGHTS, Trial, best_trial
 from asr.models.package import load_model
 from asr.scoring.edits import align, count, split_tokens
 from asr.scoring.significance import bootstrap_interval
@@ -58,9 +62,6 @@ from asr.text.ngram_train import train_ngram
 from asr.text.tokenizer import Tokenizer
 
 ORDER = 3
-LM_WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.1, 1.5, 2.0)
-BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.5)
-LM_STEP, BONUS_STEP = 0.1, 0.5
 #: tokens per frame that flashlight-text may try; None: all
 TOKENS_TRIED = (5, 10, 15, 20, None)
 RIVALS = {"ours, free": "pyctcdecode", "ours, lexicon": "flashlight"}
@@ -86,24 +87,20 @@ class Part:
         return np.array([count(one).errors for one in align(self.references, [text.split() for text in texts])])
 
 
-@dataclass(frozen=True)
-class Point:
-    lm_weight: float
-    bonus: float
-
-
-#: the point of each system at each beam
-Points = dict[str, dict[int, Point]]
+#: what each system is tuned to at each beam
+Points = dict[str, dict[int, Weights]]
 
 
 class Ours:
-    def __init__(self, tokenizer: Tokenizer, arpa: Path, *, lexicon: bool):
+    def __init__(self, tokenizer: Tokenizer, arpa: Path, *, lexicon: bool, likeliest: bool):
+        self.likeliest = likeliest
         self.tokenizer, self.model = tokenizer, read_arpa(arpa)
         known = (word for word in self.model.words if self.model.knows(word))
         self.lexicon = Lexicon.of_words(known) if lexicon else None
 
-    def ready(self, beam: int, point: Point) -> Decode:
-        options = BeamOptions(beam=beam, lm_weight=point.lm_weight, insertion_bonus=point.bonus)
+    def ready(self, point: Weights) -> Decode:
+        mbr = 0.0 if self.likeliest else point.mbr
+        options = BeamOptions(beam=point.beam, lm_weight=point.lm_weight, insertion_bonus=point.insertion_bonus, mbr=mbr)
         decoder = BeamDecoder(self.tokenizer, options, language_model=self.model, lexicon=self.lexicon)
         return lambda log_probs: decoder.decode(log_probs)[0].text
 
@@ -115,9 +112,9 @@ class Pyctcdecode:
         logging.disable(logging.WARNING)
         self.decoder = build_ctcdecoder(["", *tokenizer.symbols[1:]], str(arpa))
 
-    def ready(self, beam: int, point: Point) -> Decode:
-        self.decoder.reset_params(alpha=point.lm_weight, beta=point.bonus)
-        return lambda log_probs: self.decoder.decode(log_probs, beam_width=beam)
+    def ready(self, point: Weights) -> Decode:
+        self.decoder.reset_params(alpha=point.lm_weight, beta=point.insertion_bonus)
+        return lambda log_probs: self.decoder.decode(log_probs, beam_width=point.beam)
 
 
 class Flashlight:
@@ -140,15 +137,15 @@ class Flashlight:
             self.trie.insert([*tokenizer.encode(word), self.space], index, self.lm.score(start, index)[1])
         self.trie.smear(SmearingMode.MAX)
 
-    def ready(self, beam: int, point: Point) -> Decode:
+    def ready(self, point: Weights) -> Decode:
         from flashlight.lib.text.decoder import CriterionType, LexiconDecoder, LexiconDecoderOptions
 
         options = LexiconDecoderOptions(
-            beam_size=beam,
+            beam_size=point.beam,
             beam_size_token=self.tokens or self.symbols,
             beam_threshold=BeamOptions().score_gap,
             lm_weight=point.lm_weight * LN10,
-            word_score=point.bonus,
+            word_score=point.insertion_bonus,
             unk_score=-math.inf,
             sil_score=0.0,
             log_add=self.log_add,
@@ -195,54 +192,38 @@ def decode_all(decode: Decode, part: Part) -> list[str]:
     return [decode(rows) for rows in part.emissions]
 
 
-class Tuner:
+class Surface:
     """Errors of a system on `valid` at any point, each counted once."""
 
-    def __init__(self, name: str, system: Any, valid: Part):
-        self.name, self.system, self.valid = name, system, valid
-        self.known: dict[tuple[int, Point], int] = {}
+    def __init__(self, system: Any, valid: Part):
+        self.system, self.valid = system, valid
+        self.tokens = sum(map(len, valid.references))
+        self.known: dict[Weights, Trial] = {}
 
-    def errors(self, beam: int, point: Point) -> int:
-        if (beam, point) not in self.known:
-            texts = decode_all(self.system.ready(beam, point), self.valid)
-            self.known[beam, point] = int(self.valid.errors(texts).sum())
-        return self.known[beam, point]
-
-    def best(self, beam: int, points: Sequence[Point]) -> Point:
-        return min(points, key=lambda point: (self.errors(beam, point), point.lm_weight, abs(point.bonus)))
-
-    def coarse(self, beam: int) -> Point:
-        return self.best(beam, [Point(*pair) for pair in itertools.product(LM_WEIGHTS, BONUSES)])
-
-    def climb(self, beam: int, point: Point) -> Point:
-        """From neighbour to neighbour while one makes fewer errors."""
-        while True:
-            moves = [(left * LM_STEP, up * BONUS_STEP) for left, up in itertools.product((0, -1, 1), (0, -1, 1))]
-            around = [Point(round(point.lm_weight + left, 3), round(point.bonus + up, 3)) for left, up in moves]
-            better = self.best(beam, [each for each in around if each.lm_weight > 0])
-            if self.errors(beam, better) == self.errors(beam, point):
-                return point
-            point = better
+    def measure(self, point: Weights) -> Trial:
+        asked = point if isinstance(self.system, Ours) and not self.system.likeliest else replace(point, mbr=0.0)
+        if asked not in self.known:
+            texts = decode_all(self.system.ready(asked), self.valid)
+            self.known[asked] = Trial(asked, self.valid.errors(texts), self.tokens)
+        return self.known[asked]
 
 
-def settle_flashlight(tuner: Tuner, beam: int, point: Point) -> None:
+def settle_flashlight(surface: Surface, point: Weights) -> None:
     """Whether it adds up paths, and with how few tokens per frame it makes no more errors than with all."""
-    system: Flashlight = tuner.system
+    system: Flashlight = surface.system
 
     def errors(log_add: bool, tokens: int | None) -> int:
         system.log_add, system.tokens = log_add, tokens
-        return int(tuner.valid.errors(decode_all(system.ready(beam, point), tuner.valid)).sum())
+        return int(surface.valid.errors(decode_all(system.ready(point), surface.valid)).sum())
 
     adds = errors(True, None) <= errors(False, None)
     least = errors(adds, None)
     tokens = next(tokens for tokens in TOKENS_TRIED if tokens is None or errors(adds, tokens) <= least)
     system.log_add, system.tokens = adds, tokens
-    tuner.known.clear()
+    surface.known.clear()
 
 
-def tune_all(
-    asked: argparse.Namespace, systems: dict[str, Any], valid: Part, state: dict[str, Any]
-) -> dict[str, dict[int, Point]]:
+def tune_all(asked: argparse.Namespace, systems: dict[str, Any], valid: Part, state: dict[str, Any]) -> Points:
     """The point of each system at each beam; what was found before for the same emissions is read again."""
     path = asked.folder / "weights.json"
     saved = json.loads(path.read_text()) if path.is_file() else {}
@@ -250,19 +231,23 @@ def tune_all(
         saved = {"state": state, "systems": {}}
     for name, system in systems.items():
         if name not in saved["systems"]:
-            tuner = Tuner(name, system, valid)
-            point = tuner.coarse(asked.beams[0])
+            surface = Surface(system, valid)
+            grid = [Weights("beam", asked.beams[0], *pair) for pair in itertools.product(LM_WEIGHTS, BONUSES)]
+            start = min((surface.measure(point) for point in grid), key=lambda trial: trial.total).weights
             if isinstance(system, Flashlight):
-                settle_flashlight(tuner, asked.beams[0], point)
-            found = {beam: tuner.climb(beam, point) for beam in asked.beams}
+                settle_flashlight(surface, start)
+            found = [best_trial(surface, [replace(start, beam=beam)], lm=True) for beam in asked.beams]
             own = {"log_add": system.log_add, "tokens": system.tokens} if isinstance(system, Flashlight) else {}
-            points = {str(beam): [one.lm_weight, one.bonus, tuner.errors(beam, one)] for beam, one in found.items()}
-            saved["systems"][name] = {"points": points, **own}
+            saved["systems"][name] = {
+                "points": [asdict(one.weights) for one in found],
+                "errors": [one.total for one in found],
+                **own,
+            }
             path.write_text(json.dumps(saved, indent=1))
             print(f"tuned {name}: {saved['systems'][name]}", flush=True)
         if isinstance(system, Flashlight):
             system.log_add, system.tokens = (saved["systems"][name][key] for key in ("log_add", "tokens"))
-    return {name: {beam: Point(*saved["systems"][name]["points"][str(beam)][:2]) for beam in asked.beams} for name in systems}
+    return {name: {one["beam"]: Weights(**one) for one in saved["systems"][name]["points"]} for name in systems}
 
 
 def race(systems: dict[str, Any], points: Points, dev: Part, beams: Sequence[int], rounds: int):
@@ -272,7 +257,7 @@ def race(systems: dict[str, Any], points: Points, dev: Part, beams: Sequence[int
     wall: dict[tuple[str, int], float] = {}
     for round_ in range(rounds):
         for beam, name in itertools.product(beams, systems):
-            decode = systems[name].ready(beam, points[name][beam])
+            decode = systems[name].ready(points[name][beam])
             decode(dev.emissions[0])  # compiles what is compiled, and warms up
             began, used = time.perf_counter(), time.process_time()
             found = decode_all(decode, dev)
@@ -304,15 +289,14 @@ def report(texts, cpu, wall, points: Points, dev: Part, seconds: float) -> dict[
     """Print the tables; what goes into the JSON object."""
     result: dict[str, Any] = {}
     errors = {key: dev.errors(found) for key, found in texts.items()}
-    print(
-        f"\n{'':16}{'beam':>5}  {'weight':>6} {'bonus':>6}  {'WER % (interval)':26}{'CPU s':>8}{'wall s':>8}{'x real time':>12}"
-    )
+    head = f"\n{'':16}{'beam':>5}  {'weight':>6} {'bonus':>6} {'mbr':>5}  {'WER % (interval)':26}"
+    print(f"{head}{'CPU s':>8}{'wall s':>8}{'x real time':>12}")
     for (name, beam), wrong in errors.items():
         value, low, high = rate(wrong, dev)
         point, key = points[name][beam], (name, beam)
         shown = f"{value:.2f} ({low:.2f} .. {high:.2f})"
         times = f"{cpu[key]:8.2f}{wall[key]:8.2f}{seconds / cpu[key]:12.0f}"
-        print(f"{name:16}{beam:5}  {point.lm_weight:6.2f} {point.bonus:6.2f}  {shown:26}{times}")
+        print(f"{name:16}{beam:5}  {point.lm_weight:6.2f} {point.insertion_bonus:6.2f} {point.mbr:5.2f}  {shown:26}{times}")
         label = f"{name.replace(', ', '_')}_{beam}"
         result |= {f"wer_{label}": value, f"wer_interval_{label}": [low, high], f"cpu_s_{label}": round(cpu[key], 3)}
     print("\nours minus theirs, WER in points (paired interval), and their time over ours")
@@ -336,6 +320,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where emissions, language model and weights are kept")
     parser.add_argument("--beams", type=int, nargs="+", default=[16, 100])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--likeliest", action="store_true", help="ours, too, writes the likeliest hypothesis and no other")
     asked = parser.parse_args()
     try:
         import flashlight.lib.text.decoder.kenlm  # noqa: F401
@@ -348,12 +333,13 @@ def main() -> None:
     valid, dev = hear(asked, "valid", loaded), hear(asked, "dev", loaded)
     arpa = train_model(asked, loaded.tokenizer)
     systems = {
-        "ours, free": Ours(loaded.tokenizer, arpa, lexicon=False),
+        "ours, free": Ours(loaded.tokenizer, arpa, lexicon=False, likeliest=asked.likeliest),
         "pyctcdecode": Pyctcdecode(loaded.tokenizer, arpa),
-        "ours, lexicon": Ours(loaded.tokenizer, arpa, lexicon=True),
+        "ours, lexicon": Ours(loaded.tokenizer, arpa, lexicon=True, likeliest=asked.likeliest),
         "flashlight": Flashlight(loaded.tokenizer, arpa),
     }
     state = {"emissions": [float(sum(rows.sum() for rows in part.emissions)) for part in (valid, dev)], "beams": asked.beams}
+    state["likeliest"] = asked.likeliest
     points = tune_all(asked, systems, valid, state)
     load = os.getloadavg()[0]
     texts, cpu, wall = race(systems, points, dev, asked.beams, asked.rounds)

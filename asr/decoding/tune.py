@@ -1,9 +1,11 @@
 """The weights of a search, found on validation data from emissions that are computed once (`asr-decode tune=true`).
 
-The error rate is counted on a coarse grid of language-model weight and insertion bonus, then around the best point with steps
-that are halved until they say no more. Where hypotheses of fewest expected errors are better than the likeliest ones, they are
-taken, and weights are looked for once more around these; the beam is the smallest one that is as good. A language model stays
-off unless a paired bootstrap over speakers (Bisani & Ney, ICASSP 2004) finds it better than the best setting without it.
+Errors are counted on a coarse grid of language-model weight and insertion bonus, then on a finer one around the best point.
+Counts of one sample are noisy, and the lowest of many is low by luck in part: a quadratic surface is fitted to the low ones (Box
+and Wilson, J. R. Stat. Soc. B 1951), and the best point is the one of those counted where the surface is lowest. Where hypotheses
+of fewest expected errors are better than the likeliest ones, they are taken, and weights are looked for once more around these;
+the beam is the smallest one that is as good. A language model stays off unless a paired bootstrap over speakers (Bisani & Ney,
+ICASSP 2004) finds it better than the best setting without it.
 """
 
 import itertools
@@ -24,9 +26,12 @@ from asr.text.tokenizer import Tokenizer
 
 LM_WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.1, 1.5, 2.0)
 BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.5)
-#: first and last steps of the fine search
-LM_STEPS = (0.2, 0.05)
-BONUS_STEPS = (1.0, 0.25)
+#: steps of the fine grid, and how many of them it goes to each side
+LM_STEP, BONUS_STEP, AROUND = 0.1, 0.5, 2
+#: share and number of errors above the fewest up to which a count takes part in the fit
+VALLEY, SPARE = 0.08, 2
+#: times that the fine grid may follow the best point
+MOVES = 4
 #: no weight or bonus beyond this is tried
 LIMIT = 12.0
 BEAMS = (4, 8, 16, 32, 64)
@@ -173,10 +178,10 @@ def tune(bench: Bench, utterances: Sequence[Utterance], decoder: str, *, unit: s
 
 def best_trial(bench: Bench, grid: Sequence[Weights], *, lm: bool) -> Trial:
     """From a coarse grid on: the weights of the best likeliest hypotheses, then, if they are better, of those of least risk."""
-    likeliest = _finest(bench, [bench.measure(weights) for weights in grid], lm=lm)
+    likeliest = _settled(bench, [bench.measure(weights) for weights in grid], lm=lm)
     risky = [bench.measure(replace(likeliest.weights, mbr=power)) for power in MBR]
     best = min([likeliest, *risky], key=lambda trial: trial.total)
-    return likeliest if best is likeliest else _finest(bench, [best], lm=lm)
+    return likeliest if best is likeliest else _settled(bench, [best], lm=lm)
 
 
 def reference_tokens(utterances: Sequence[Utterance], tokenizer: Tokenizer, decoder: str) -> tuple[list[list[str]], str]:
@@ -224,30 +229,41 @@ def _greedy_compares(tokenizer: Tokenizer, decoder: str) -> bool:
     return decoder == "beam" or tokenizer.options.writes_text
 
 
-def _finest(bench: Bench, coarse: Sequence[Trial], *, lm: bool) -> Trial:
-    """From the best of the coarse trials on: the best neighbour as long as one is better, then with half the steps."""
-
-    def rank(trial: Trial) -> tuple[int, float, float]:
-        return trial.total, trial.weights.lm_weight, abs(trial.weights.insertion_bonus)
-
-    best = min(coarse, key=rank)
-    step, bonus_step = LM_STEPS[0], BONUS_STEPS[0]
-    while step >= LM_STEPS[1] and bonus_step >= BONUS_STEPS[1]:
-        weights = best.weights
-        places = [
-            (round(weights.lm_weight + left * step, 6), round(weights.insertion_bonus + up * bonus_step, 6))
-            for left, up in itertools.product((-1, 0, 1) if lm else (0,), (-1, 0, 1))
-        ]
-        around = [
-            bench.measure(replace(weights, lm_weight=weight, insertion_bonus=bonus))
-            for weight, bonus in places
-            if abs(bonus) <= LIMIT and (weight == 0 if not lm else 0 < weight <= LIMIT)
-        ]
-        better = min([best, *around], key=rank)
-        if better is best or better.total == best.total:
-            step, bonus_step = step / 2, bonus_step / 2
-        best = better
+def _settled(bench: Bench, trials: Sequence[Trial], *, lm: bool) -> Trial:
+    """From these trials on: a fine grid around the best one, as long as that moves."""
+    counted = {trial.weights: trial for trial in trials}
+    best = lowest(list(counted.values()))
+    for _ in range(MOVES):
+        weights, steps = best.weights, range(-AROUND, AROUND + 1)
+        for left, up in itertools.product(steps if lm else (0,), steps):
+            weight, bonus = round(weights.lm_weight + left * LM_STEP, 6), round(weights.insertion_bonus + up * BONUS_STEP, 6)
+            if abs(bonus) <= LIMIT and (weight == 0 if not lm else 0 < weight <= LIMIT):
+                place = replace(weights, lm_weight=weight, insertion_bonus=bonus)
+                counted[place] = bench.measure(place)
+        best = lowest(list(counted.values()))
+        if best.weights == weights:
+            break
     return best
+
+
+def lowest(trials: Sequence[Trial]) -> Trial:
+    """The trial where a quadratic surface through the low counts is lowest; where they are too few, that of the fewest errors."""
+    fewest = min(trial.total for trial in trials)
+    low = [trial for trial in trials if trial.total <= (1 + VALLEY) * fewest + SPARE]
+    places = np.array([(one.weights.lm_weight, one.weights.insertion_bonus) for one in low])
+    centred = (places - places.mean(axis=0)) / np.maximum(places.std(axis=0), 1e-9)
+    across, up = centred.T
+    terms = np.stack([np.ones(len(low)), across, up, across**2, up**2, across * up], axis=1)
+    terms = terms[:, [column for column in range(6) if np.ptp(terms[:, column]) > 0 or column == 0]]
+    heights = np.array([float(one.total) for one in low])
+    if len(low) > terms.shape[1] and np.linalg.matrix_rank(terms) == terms.shape[1]:
+        heights = terms @ np.linalg.lstsq(terms, heights, rcond=None)[0]
+
+    def rank(place: int) -> tuple[float, float, float]:
+        weights = low[place].weights
+        return round(float(heights[place]), 6), weights.lm_weight, abs(weights.insertion_bonus)
+
+    return low[min(range(len(low)), key=rank)]
 
 
 def _calibrated(bench: Bench, weights: Weights, utterances: Sequence[Utterance]) -> Calibration:

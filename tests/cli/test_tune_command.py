@@ -27,7 +27,7 @@ def stage(lent, tmp_path, monkeypatch):
     monkeypatch.setattr("asr.decoding.tune.LM_WEIGHTS", (1.0,))
     monkeypatch.setattr("asr.decoding.tune.BONUSES", (0.0,))
     monkeypatch.setattr("asr.decoding.tune.BEAMS", (4, 16))
-    monkeypatch.setattr("asr.decoding.tune.LM_STEPS", (0.2, 0.2))
+    monkeypatch.setattr("asr.decoding.tune.AROUND", 1)
     return tmp_path
 
 

@@ -14,7 +14,7 @@ from asr.decoding.emissions import fingerprint, load_emissions, save_emissions
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.options import DecodeOptions
 from asr.decoding.search import Search, Sources, Weights, choose_weights, open_search
-from asr.decoding.tune import MBR, Bench, Trial, best_trial, group_by_speaker, reference_tokens, share_of_wins, tune
+from asr.decoding.tune import MBR, Bench, Trial, best_trial, group_by_speaker, lowest, reference_tokens, share_of_wins, tune
 from asr.decoding.tune_manifest import tune_manifest, verdict
 from asr.decoding.tune_pictures import draw_calibration, draw_surface, table
 from asr.decoding.tuned import Tuned, find_tuned, read_tuned, tuned_path, write_tuned
@@ -76,7 +76,8 @@ def test_a_language_model_that_helps_is_on_with_the_weights_of_fewest_errors(hel
     assert tuning.best.total < tuning.without.total <= tuning.greedy.total
     assert tuning.lm_better > 0.95
     assert len({one.weights for one in tried}) == len(tried) == len(tuning.trials), "nothing is tried twice"
-    assert tuning.with_lm.total == min(one.total for one in tuning.trials if one.weights.lm_weight > 0 and one.weights.beam == 16)
+    counted = [one.total for one in tuning.trials if one.weights.lm_weight > 0]
+    assert tuning.with_lm.total <= 1.08 * min(counted) + 2
     again = Bench(TOKENS, bench.sources, DecodeOptions(), bench.emissions, bench.references, clock=lambda: 0.0)
     assert again.measure(tuning.best.weights).total == tuning.best.total
     assert "helps and is on" in verdict(tuning)
@@ -103,12 +104,37 @@ def test_what_is_taken_of_the_posterior_is_tuned_after_the_weights(gain, expecte
         """Lowest at 0.8 and 1.0; for the hypothesis of fewest expected errors at 0.6 and 1.5, and by `gain` lower there."""
         weight, bonus, floor = (0.6, 1.5, 300 - gain) if weights.mbr else (0.8, 1.0, 300)
         away = abs(weights.mbr - 0.5) if weights.mbr else 0.0
-        return floor + 100 * abs(weights.lm_weight - weight) + 20 * abs(weights.insertion_bonus - bonus) + 20 * away
+        return floor + 400 * (weights.lm_weight - weight) ** 2 + 10 * (weights.insertion_bonus - bonus) ** 2 + 20 * away
 
     surface = Surface(errors)
     grid = [Weights("beam", 16, weight, bonus) for weight, bonus in itertools.product((0.4, 0.8, 1.1), (0.0, 1.0, 2.0))]
     assert best_trial(surface, grid, lm=True).weights == expected
     assert {one.mbr for one in surface.asked} == {0.0, *MBR}
+
+
+def test_the_lowest_point_of_noisy_counts_is_that_of_the_surface_below_them():
+    def true(weights):
+        return 500 + 250 * (weights.lm_weight - 0.9) ** 2 + 6 * (weights.insertion_bonus - 1.0) ** 2
+
+    grid = [Weights("beam", 16, round(0.1 * left, 1), 0.5 * up) for left, up in itertools.product(range(2, 19), range(-4, 9))]
+    lost = {"surface": 0.0, "counts": 0.0}
+    for seed in range(30):
+        noise = np.random.default_rng(seed).normal(0, 8, len(grid))
+        trials = [Trial(point, np.array([round(true(point) + more)]), 1500) for point, more in zip(grid, noise)]
+        lost["surface"] += true(lowest(trials).weights) - 500
+        lost["counts"] += true(min(trials, key=lambda trial: trial.total).weights) - 500
+    assert lost["surface"] < 0.25 * lost["counts"]
+
+
+@pytest.mark.parametrize("points", [1, 2, 5])
+def test_too_few_counts_for_a_surface_speak_for_themselves(points):
+    trials = [Trial(Weights("beam", 16, 0.1 * number, 0.0), np.array([9 - number]), 100) for number in range(1, points + 1)]
+    assert lowest(trials).weights.lm_weight == pytest.approx(0.1 * points)
+
+
+def test_of_equal_counts_the_smallest_weights_are_taken():
+    trials = [Trial(Weights("beam", 16, weight, bonus), np.array([0]), 100) for weight in (0.4, 0.2) for bonus in (1.0, -0.5)]
+    assert (lowest(trials).weights.lm_weight, lowest(trials).weights.insertion_bonus) == (0.2, -0.5)
 
 
 def test_the_beam_is_the_smallest_that_is_as_good(helped):
