@@ -311,4 +311,5 @@ def describe_encoder(options: EncoderOptions) -> str:
     if options.cell == "lstm" and options.peepholes:
         words += " with peepholes"
     reading = "bidirectional" if options.bidirectional else "forward-only"
-    return f"{words}, {options.layers} x {options.width}, {reading}"
+    middle = f", self-conditioned at layer {options.self_conditioned}" if options.self_conditioned else ""
+    return f"{words}, {options.layers} x {options.width}{middle}, {reading}"

@@ -12,6 +12,7 @@ from asr.cli.decode import main as decode
 from asr.cli.score import main as score
 from asr.errors import DataError, ModelError, UsageError
 from asr.inspection.compare import CompareOptions, group_runs, look, markdown, mean_curve, read_run
+from asr.inspection.source import describe_encoder
 from asr.models.encoder import EncoderOptions
 from asr.models.package import load_model
 from asr.training.options import TrainingOptions
@@ -173,3 +174,17 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00\x01")
     with pytest.raises(ModelError, match=r"model\.safetensors"):
         read_run(str(runs / "lstm/seed1"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "lstm, 3 x 256, bidirectional"),
+        ({"peepholes": True, "bidirectional": False, "layers": 2, "width": 9}, "lstm with peepholes, 2 x 9, forward-only"),
+        ({"forget_gate": False}, "lstm without forget gate, 3 x 256, bidirectional"),
+        ({"cell": "rnn", "activation": "relu"}, "rnn (relu), 3 x 256, bidirectional"),
+        ({"self_conditioned": 2}, "lstm, 3 x 256, self-conditioned at layer 2, bidirectional"),
+    ],
+)
+def test_a_network_in_a_few_words(options, words):
+    assert describe_encoder(EncoderOptions(**options)) == words
