@@ -17,6 +17,8 @@ from asr.decoding.compiled import compiled
 
 #: Hypotheses with a smaller share of the posterior are no evidence for or against a word.
 NEGLIGIBLE = 1e-9
+#: Before the beginning of every sequence.
+NOWHERE = -(2**31)
 
 
 class Best(NamedTuple):
@@ -142,23 +144,32 @@ def run_end(log_probs, token, start, limit):
 
 
 @compiled
-def edits(ours, theirs, row):
-    """Fewest insertions, deletions and substitutions between two sequences; row has room for `theirs` and one more."""
-    begin, end, other = 0, len(ours), len(theirs)
-    while begin < end and begin < other and ours[begin] == theirs[begin]:
-        begin += 1
-    while end > begin and other > begin and ours[end - 1] == theirs[other - 1]:
-        end, other = end - 1, other - 1
-    count = other - begin
-    for place in range(count + 1):
-        row[place] = place
-    for one in range(begin, end):
-        corner, row[0] = row[0], row[0] + 1
-        for place in range(count):
-            least = corner + (ours[one] != theirs[begin + place])
-            corner = row[place + 1]
-            row[place + 1] = min(least, corner + 1, row[place] + 1)
-    return row[count]
+def edits(ours, theirs, reach):
+    """Fewest insertions, deletions and substitutions between two sequences; `reach` has room for both and three more.
+
+    On each diagonal of the table of prefixes, the furthest place that one edit more reaches (Ukkonen, Information and Control
+    1985): sequences that are nearly alike cost little, however long.
+    """
+    count, other = len(ours), len(theirs)
+    origin = count + 1
+    reach[: count + other + 3] = NOWHERE
+    spent = 0
+    while True:
+        left = NOWHERE
+        for diagonal in range(max(-spent, -count), min(spent, other) + 1):
+            at = origin + diagonal
+            here = reach[at]
+            place = max(here + 1, left, reach[at + 1] + 1) if spent else 0
+            left = here
+            if place < 0:
+                continue
+            place = min(place, count, other - diagonal)
+            while place < count and place + diagonal < other and ours[place] == theirs[place + diagonal]:
+                place += 1
+            reach[at] = place
+        if reach[origin + other - count] == count:
+            return spent
+        spent += 1
 
 
 @compiled
@@ -168,13 +179,13 @@ def expected_errors(spoken, weights, of_words):
     longest = 0
     for one in spoken:
         longest = max(longest, len(one.tokens))
-    row, risks = np.empty(longest + 1, np.int64), np.zeros(count)
+    reach, risks = np.empty(2 * longest + 3, np.int64), np.zeros(count)
     for one in range(count):
         for other in range(one):
             if of_words:
-                apart = edits(spoken[one].words, spoken[other].words, row)
+                apart = edits(spoken[one].words, spoken[other].words, reach)
             else:
-                apart = edits(spoken[one].tokens, spoken[other].tokens, row)
+                apart = edits(spoken[one].tokens, spoken[other].tokens, reach)
             risks[one] += weights[other] * apart
             risks[other] += weights[one] * apart
     return risks

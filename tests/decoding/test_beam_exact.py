@@ -301,8 +301,8 @@ def test_the_fewest_expected_errors_are_not_always_those_of_the_likeliest_text()
 @pytest.mark.parametrize("seed", range(5))
 def test_edits_are_those_of_the_scorer(seed):
     draw = np.random.default_rng(seed)
-    row = np.zeros(16, np.int64)
+    room = np.zeros(33, np.int64)
     for _ in range(100):
         ours, theirs = (draw.integers(0, 3, draw.integers(0, 15)) for _ in range(2))
         expected = count_edits([(" ".join(map(str, theirs)), " ".join(map(str, ours)))], "word").errors
-        assert edits(ours, theirs, row) == expected
+        assert edits(ours, theirs, room) == expected
