@@ -18,11 +18,11 @@ without which it cannot end the last word. It adds up paths (log_add) or takes t
 `valid`. Ours runs as asr-decode runs it; it also gives times and confidences of words, which the peers are not asked for.
 
 Each system is tuned on the validation manifest by the procedure of `asr-decode tune=true`: a grid of language-model weights and
-word bonuses with the first beam; then, for each beam, from the best point to the best neighbour as long as there is a better one,
-on a finer grid around the best point as long as that moves. Ours also tries, as it does there, the hypothesis of fewest expected
-errors, which the peers cannot write; "likeliest" is ours without it. Then all decode the
-`dev` manifest in turns, round by round; a system's time is that of its shortest round: processor time of the process, which other
-work on the machine moves less than wall time does. Emissions, language model and weights are kept in --folder and used again.
+word bonuses with the first beam, then, for each beam, a finer grid around the best point as long as that moves. Ours also tries,
+as it does there, the hypothesis of fewest expected errors, which the peers cannot write; "likeliest" is ours without it. Then all
+decode the `dev` manifest in turns, round by round; a system's time is that of its shortest round: processor time of the process,
+which other work on the machine moves less than wall time does. Emissions, language model and weights are kept in --folder and
+used again.
 
     pip install --no-deps pyctcdecode==0.5.0 pygtrie flashlight-text==0.0.7 ufal-kenlm      (Python up to 3.12)
     python benchmarks/decoding.py --model runs/so762/characters --data data/speechocean762 --folder /tmp/decoding
@@ -104,8 +104,8 @@ class Ours:
         self.lexicon = Lexicon.of_words(known) if lexicon else None
 
     def ready(self, point: Weights) -> Decode:
-        mbr = 0.0 if self.likeliest else point.mbr
-        options = BeamOptions(beam=point.beam, lm_weight=point.lm_weight, insertion_bonus=point.insertion_bonus, mbr=mbr)
+        weights = {"lm_weight": point.lm_weight, "insertion_bonus": point.insertion_bonus, "mbr": point.mbr}
+        options = BeamOptions(beam=point.beam, **weights)
         decoder = BeamDecoder(self.tokenizer, options, language_model=self.model, lexicon=self.lexicon)
         return lambda log_probs: decoder.decode(log_probs)[0].text
 

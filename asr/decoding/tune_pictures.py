@@ -90,9 +90,8 @@ def _numbers(trial: Trial) -> tuple[str, ...]:
     if trial.weights.decoder == "greedy":
         return "-", "-", "-", "-"
     weights = trial.weights
-    off = "off"
-    words = f"{weights.insertion_bonus:g}", f"{weights.beam}", f"{weights.mbr:g}" if weights.mbr else off
-    return (f"{weights.lm_weight:g}" if weights.lm_weight else off, *words)
+    lm_weight, mbr = (f"{value:g}" if value else "off" for value in (weights.lm_weight, weights.mbr))
+    return lm_weight, f"{weights.insertion_bonus:g}", f"{weights.beam}", mbr
 
 
 def _plane(figure: Figure, axes: Axes, trials: list[Trial], unit: str) -> None:

@@ -145,7 +145,9 @@ class _Layer(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0]
         done = _side_by_side(
             [
-                lambda d=d: _backward(ctx.options, rows, plan, d, weights[d], saved[d], above[d].contiguous(), ends[d], wanted)
+                lambda d=d: _backward(
+                    Reading(ctx.options, rows, plan, d, weights[d], saved[d], above[d].contiguous(), ends[d]), wanted
+                )
                 for d in ways
             ]
         )
@@ -229,20 +231,27 @@ class Returned(NamedTuple):
     peephole: Tensor
 
 
-def _backward(
-    options: CellOptions,
-    x: Tensor,
-    plan: Plan,
-    way: int,
-    w: Weights,
-    saved: Saved,
-    above: Tensor,
-    ends: tuple[Tensor | None, Tensor | None],
-    wanted: bool,
-) -> tuple[Tensor | None, ...]:
+class Reading(NamedTuple):
+    """One direction when its gradients are asked for."""
+
+    options: CellOptions
+    #: (R, D) `_rows`
+    x: Tensor
+    plan: Plan
+    way: int
+    w: Weights
+    saved: Saved
+    #: (R, P) gradient of the outputs; with a projection it becomes all of it, what comes back through time included
+    above: Tensor
+    #: (B, P), (B, H) of the last outputs and states
+    ends: tuple[Tensor | None, Tensor | None]
+
+
+def _backward(reading: Reading, wanted: bool) -> tuple[Tensor | None, ...]:
     """Gradients of the rows (if wanted), of the starting outputs and states, and of the five weights."""
+    options, x, plan, way, w, saved, above, _ = reading
     width, gru = options.width, options.cell == "gru"
-    back = _back_through_time(options, x, plan, way, w, saved, above, ends)
+    back = _back_through_time(reading)
     recurrent, entering = (back.sums[:, : 3 * width], back.sums[:, width:]) if gru else (back.sums, back.sums)
     grad_rec = recurrent.t() @ _rows(saved.out, plan.before[way])
     if gru:
@@ -263,19 +272,11 @@ def _backward(
     )
 
 
-def _back_through_time(
-    options: CellOptions,
-    x: Tensor,
-    plan: Plan,
-    way: int,
-    w: Weights,
-    saved: Saved,
-    above: Tensor,
-    ends: tuple[Tensor | None, Tensor | None],
-) -> Returned:
-    """Step by step from the last one read. With a projection, `above` becomes all of the gradient of the outputs."""
+def _back_through_time(reading: Reading) -> Returned:
+    """Step by step from the last one read."""
     from asr.models import cell_kernels as kernels
 
+    options, x, plan, way, w, saved, above, ends = reading
     width, count, steps = options.width, len(plan.frames), plan.steps[way]
     gru, size = options.cell == "gru", len(plan.order)
     # Not in place of the activations: a graph may be walked twice.
