@@ -52,9 +52,8 @@ def draw_surface(tuning: Tuning, *, title: str) -> bytes:
     weights = (tuning.with_lm or tuning.without).weights
     if searched:
         name = f"best, with mbr={weights.mbr:g}" if weights.mbr else "best"
-        left.plot(
-            weights.lm_weight, weights.insertion_bonus, "*", color="white", markeredgecolor="black", markersize=16, label=name
-        )
+        star = {"color": "white", "markeredgecolor": "black", "markersize": 16, "clip_on": False}
+        left.plot(weights.lm_weight, weights.insertion_bonus, "*", label=name, **star)
         left.legend(loc="upper right", fontsize=9)
     _beams(right, tuning)
     figure.suptitle(title)
