@@ -66,7 +66,7 @@ class BeamOptions:
     #: added for each word, or token where the language model is of tokens; natural-logarithm units
     insertion_bonus: float = 0.0
     #: taken away for each word (token) that the language model does not know and that is no hot word, at least 0
-    unknown_penalty: float = 8.0
+    unknown_penalty: float = 10.0
     #: what the language model's words are: auto | tokens | words (auto: tokens where more than half of them are tokens)
     lm_unit: str = "auto"
     #: phone that may stand between the words of a lexicon, where the model has it
