@@ -282,7 +282,8 @@ def test_test_script_hands_its_words_to_pytest(checkout: Path):
     assert (done.returncode, done.stderr[:10]) == (0, "Installing")
     installed, tested = (checkout / "log").read_text().splitlines()
     assert installed.endswith("-e .[dev]")
-    assert tested == "-m pytest tests/text -k phones"
+    assert tested.startswith("-m pytest ")
+    assert tested.endswith(" tests/text -k phones")
 
 
 INSTALLS = {

@@ -78,7 +78,9 @@ def test_an_installation_that_is_up_to_date_is_left_alone(clone: Path) -> None:
     (line,) = installs()
     assert line.endswith(f"-c {clone}/scripts/constraints.txt -e .[dev]")
     assert installs() == []
-    assert log.read_text().splitlines()[-1] == "-m pytest -k nothing"
+    last = log.read_text().splitlines()[-1]
+    assert last.startswith("-m pytest ")
+    assert last.endswith(" -k nothing")
     (line,) = installs(ASR_TORCH="torch==2.9.1 torchaudio==2.9.1", ASR_PIP_ARGS="--no-index --find-links /x")
     assert "--no-index --find-links /x" in line
     assert line.endswith(f"-c {clone}/.venv/constraints.txt torch==2.9.1 torchaudio==2.9.1 -e .[dev]")

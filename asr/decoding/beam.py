@@ -211,21 +211,19 @@ class BeamDecoder:
         return found
 
     def _prepare_tokens(self, model: LanguageModel | None, of_words: bool, hotwords: HotWords | None):
+        from asr.decoding.beam_lookahead import without_context
         from asr.decoding.beam_tokens import Vocabulary, search_tokens
 
         tokenizer, options = self.tokenizer, self.options
-        tree, entry_word, lookahead = _NO_TREE, _ints([]), np.zeros(2)
+        tree, entry_word = _NO_TREE, _ints([])
+        ahead = without_context(tree, np.zeros(0), options.insertion_bonus if of_words else 0.0)
         token_word = _ints(np.zeros(len(tokenizer)))
         if model is not None and not of_words:
             token_word = _ints([-1, *(model.id(_token_name(symbol)) for symbol in tokenizer.symbols[1:])])
-        if of_words and model is None:
-            lookahead[:] = options.insertion_bonus
-        elif of_words and model is not None:
+        if of_words and model is not None:
             tree, entry_word = self._spelled(model, hotwords)
-            values = self._worth(model, entry_word)
-            unknown = self._worth(model, _ints([model.id("")]))
-            lookahead = np.append(unknown, np.maximum(tree.best_below(values), unknown))
-        tables = Vocabulary(token_word, tree, entry_word, _frozen(np.exp(lookahead)), self._separator, self._begins, of_words)
+            ahead = self._ahead(model, tree, entry_word, float(self._worth(model, _ints([model.id("")]))[0]))
+        tables = Vocabulary(token_word, tree, entry_word, ahead, self._separator, self._begins, of_words)
 
         def search(*arguments):
             broken, scores, last, records = search_tokens(*arguments)
@@ -259,25 +257,34 @@ class BeamDecoder:
         penalty = options.unknown_penalty * (words == unknown)
         return options.lm_weight * unigrams[ids] + options.insertion_bonus - penalty
 
+    def _ahead(self, model: LanguageModel | None, tree: LexiconTree, words: np.ndarray, unknown: float):
+        """The look-ahead of a tree whose entries are these words of the model; a model without tables is asked for no context."""
+        from asr.decoding.beam_lookahead import in_context, without_context
+
+        options = self.options
+        if model is None:
+            return without_context(tree, tree.logp + options.insertion_bonus, unknown)
+        worth = tree.logp + self._worth(model, words)
+        if isinstance(model, KenlmModel):
+            return without_context(tree, worth, unknown)
+        known = np.where(words == (-1 if model.unk is None else model.unk), -1, words)
+        weights = {"weight": options.lm_weight, "bonus": options.insertion_bonus}
+        return in_context(tree, worth, unknown, known, model.tables, **weights)
+
     def _prepare_words(self, model: LanguageModel | None, lexicon: Lexicon, hotwords: HotWords | None):
         from asr.decoding.beam_lexicon import Words, search_words
 
-        options = self.options
         tree, left_out = lexicon.tree(self.tokenizer, separator=self._separator)
         if left_out:
             names = ", ".join(left_out[:5]) + (" ..." if len(left_out) > 5 else "")
             self.notices.append(f"{len(left_out)} of {len(lexicon)} words of the lexicon cannot be recognised: {names}")
         ngram_word = _ints(np.zeros(len(lexicon)))
-        values = tree.logp + options.insertion_bonus
         if model is not None:
             listed = _listed(hotwords)
             ngram_word = _ints([self._ngram_id(model, word, listed) for word in lexicon.words])
-            values = tree.logp + self._worth(model, ngram_word[tree.word])
             strangers = sum(not model.knows(word) for word in lexicon.words)
             self._notice_share(strangers, len(lexicon), "words of the lexicon are unknown to the language model")
         warmth = _hot_below(tree, lexicon, hotwords)
-        lookahead = np.exp(tree.best_below(values) + warmth)
-        highest, lookahead[0] = float(lookahead.max()), 1.0
         ends = np.repeat(np.arange(len(tree.token)), np.diff(tree.word_begin))
         by_word = np.argsort(tree.word, kind="stable")
         end_begin = np.searchsorted(tree.word[by_word], np.arange(len(lexicon) + 1))
@@ -286,14 +293,14 @@ class BeamDecoder:
         tables = Words(
             tree,
             ngram_word,
-            _frozen(lookahead),
+            self._ahead(model, tree, ngram_word[tree.word], -math.inf),
+            _frozen(warmth),
             _ints(end_begin),
             _ints(ends[by_word]),
             self._separator,
             required,
             most,
             float(warmth.max()),
-            highest,
         )
         return search_words, tables
 

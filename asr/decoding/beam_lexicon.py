@@ -51,6 +51,7 @@ from asr.decoding.beam_kernels import (
     with_room,
     write_record,
 )
+from asr.decoding.beam_lookahead import worth_at
 from asr.decoding.compiled import compiled
 
 #: Column of `nodes` that the search over tokens uses otherwise: the prefix with one token less in the tree, -1 at a word's start.
@@ -68,8 +69,10 @@ class Words(NamedTuple):
     tree: tuple
     #: (W,) each word's id in the language model
     ngram_word: np.ndarray
-    #: (N,) what a word begun at each node is lent until it is known, e to the most that it can add to the score; 1 at the root
-    lookahead: np.ndarray
+    #: a Lookahead over the tree: what a word that has begun is lent until it is complete
+    ahead: tuple
+    #: (N,) what the beginnings of hot words are lent besides, natural logarithms
+    warmth: np.ndarray
     #: (W + 1,) and (E,): the nodes in which word w ends are end_node[end_begin[w]:end_begin[w + 1]]
     end_begin: np.ndarray
     end_node: np.ndarray
@@ -79,10 +82,8 @@ class Words(NamedTuple):
     required: bool
     #: most words that end in one node
     most: int
-    #: the most that the beginning of a hot word is lent by `lookahead`, natural logarithm
+    #: the highest of `warmth`
     hottest: float
-    #: the highest of `lookahead` below the root
-    highest: float
 
 
 class Tally(NamedTuple):
@@ -141,7 +142,16 @@ def history(words, fusion, hot, store, before, word):
 
 
 @compiled
-def flow(time, total, path, before, past, tree_node, above, token, ended, shared, words, store, draft, tally):
+def lent_at(words, store, past, tree_node):
+    """What the prefix (past, tree_node) is lent, as a factor."""
+    lent = store.factors[past, LENT]
+    if tree_node != ROOT:
+        lent *= np.exp(worth_at(words.ahead, store.nodes[past, NGRAM], tree_node) + words.warmth[tree_node])
+    return lent
+
+
+@compiled
+def flow(time, total, path, before, past, tree_node, lent, above, token, ended, shared, words, store, draft, tally):
     """Let sums flow into the prefix (past, tree_node): one of the beam, one proposed already, or a new proposal.
 
     A new one must reach the floor, unless it is `shared`: other prefixes flow into it too.
@@ -158,7 +168,6 @@ def flow(time, total, path, before, past, tree_node, above, token, ended, shared
         draft.ranks[place] = (sums[place, BLANKS] + sums[place, TOKENS]) * store.factors[node, LENT]
     else:
         place = PROPOSED - place
-        lent = store.factors[past, LENT] * words.lookahead[tree_node]
         if place < 0:
             if (total * lent < floor_of(tally) and not shared) or total <= 0.0:
                 return
@@ -249,12 +258,13 @@ def has_rival(words, store, before, word, own):
 def go_deeper(time, size, kept, frame, lasts, taken, beam, store, words, draft, tally):
     """Extend each prefix by what may follow in the tree and is not in the beam."""
     nodes, tree, sums, position = store.nodes, words.tree, beam.sums, frame.position
+    heat = np.exp(words.hottest)
     for place in range(size):
         node, last = beam.paths[place, NODE], lasts[place]
         past, at = nodes[node, FIRST], nodes[node, SECOND]
-        lent, above, most, shared = store.factors[past, LENT], node, words.lookahead[at], False
+        above, most, shared = node, store.factors[node, LENT] * heat, False
         if at == 0:
-            above, most = NONE, words.highest
+            above, most = NONE, store.factors[past, LENT] * heat * np.exp(worth_at(words.ahead, nodes[past, NGRAM], ROOT))
             if words.separator >= 0 and not words.required and nodes[past, FIRST] >= 0:
                 shared = has_rival(words, store, nodes[past, FIRST], np.int32(nodes[past, SECOND] - len(tree.token)), ROOT)
         whole = sums[place, BLANKS] + sums[place, TOKENS]
@@ -264,17 +274,19 @@ def go_deeper(time, size, kept, frame, lasts, taken, beam, store, words, draft, 
             index = each if by_token else position[tree.token[first + each]]
             if index < 0 or taken[place * kept + index]:
                 continue
-            if by_token and not shared and whole * frame.odds[index] * lent * most < floor_of(tally):
-                break
+            if not shared and whole * frame.odds[index] * most < floor_of(tally):
+                if by_token:
+                    break
+                continue
             token = frame.tokens[index]
             child = child_of(tree, at, token) if by_token else first + each
             if child < 0:
                 continue
-            total = (sums[place, BLANKS] if token == last else whole) * frame.odds[index]
-            if shared or total * lent * words.lookahead[child] >= floor_of(tally):
-                _, path, before = leave(beam, place, token, last)
-                path *= frame.odds[index]
-                flow(time, total, path, before, past, np.int32(child), above, token, NONE, shared, words, store, draft, tally)
+            total, path, before = leave(beam, place, token, last)
+            total, path, child = total * frame.odds[index], path * frame.odds[index], np.int32(child)
+            lent = lent_at(words, store, past, child)
+            if shared or total * lent >= floor_of(tally):
+                flow(time, total, path, before, past, child, lent, above, token, NONE, shared, words, store, draft, tally)
 
 
 @compiled
@@ -283,7 +295,7 @@ def go_onward(time, size, kept, frame, lasts, followed, spark, beam, store, word
 
     spark: the most that hot words can multiply a rank by.
     """
-    tree, most = words.tree, np.exp(fusion.bonus) * spark
+    tree, most, highest = words.tree, np.exp(fusion.bonus) * spark, np.exp(words.ahead.highest)
     low, high = 0, kept
     if words.required:
         low, high = frame.position[words.separator], frame.position[words.separator] + 1
@@ -298,15 +310,14 @@ def go_onward(time, size, kept, frame, lasts, followed, spark, beam, store, word
                 total, path, before = leave(beam, place, token, last)
                 total, path = total * frame.odds[index], path * frame.odds[index]
                 certain = shared or followed[place * kept + index]
-                if not certain and total * most * max(1.0, words.highest) < floor_of(tally):
-                    continue
                 following = ROOT if token == words.separator else child_of(tree, ROOT, token)
-                if following < 0 or (not certain and total * most * words.lookahead[following] < floor_of(tally)):
+                if following < 0 or (not certain and total * most * (1.0 if following == ROOT else highest) < floor_of(tally)):
                     continue
                 longer = history(words, fusion, hot, store, past, word)
                 factor = store.factors[longer, STEP] * np.exp(tree.logp[entry])
                 total, path = total * factor, path * factor
-                flow(time, total, path, before, longer, following, NONE, token, word, shared, words, store, draft, tally)
+                lent = lent_at(words, store, longer, following)
+                flow(time, total, path, before, longer, following, lent, NONE, token, word, shared, words, store, draft, tally)
 
 
 @compiled

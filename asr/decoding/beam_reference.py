@@ -135,8 +135,8 @@ class TokenLanguage:
     token_word: Sequence[int] = ()
     #: tokens of a word -> word id of a language model of words; None where the model is of tokens
     word_of: Callable[[tuple[int, ...]], int] | None = None
-    #: tokens of a word that has begun -> what it is lent
-    lookahead: Callable[[tuple[int, ...]], float] = field(default=lambda tokens: 0.0)
+    #: (state of the language model, tokens of a word that has begun behind it) -> what it is lent
+    lookahead: Callable[[int, tuple[int, ...]], float] = field(default=lambda state, tokens: 0.0)
     #: tokens that begin a word without a separator
     begins: frozenset[int] = frozenset()
 
@@ -153,7 +153,7 @@ class TokenLanguage:
 
     def lend(self, prefix: tuple[int, ...]) -> float:
         word = self._words(prefix)[-1]
-        lent = self.lookahead(word) if word and self.word_of is not None else 0.0
+        lent = self.lookahead(self._weigh(self._units(prefix))[1], word) if word and self.word_of is not None else 0.0
         return lent + (0.0 if self.weights.hot is None else float(self.weights.hot.credit[self._heat(prefix)[0]]))
 
     def finish(self, prefix: tuple[int, ...]) -> Iterable[tuple[tuple[int, ...], float]]:
@@ -231,8 +231,8 @@ class LexiconLanguage:
     #: the space or the silence between words, or None; `required`: words do not follow each other without it
     separator: int | None = None
     required: bool = False
-    #: node -> what a word begun there is lent
-    lookahead: Callable[[int], float] = field(default=lambda node: 0.0)
+    #: (state of the language model, node) -> what a word begun there is lent
+    lookahead: Callable[[int, int], float] = field(default=lambda state, node: 0.0)
 
     def start(self) -> tuple[tuple[int, ...], int]:
         return (), 0
@@ -259,7 +259,7 @@ class LexiconLanguage:
 
     def lend(self, prefix: tuple[tuple[int, ...], int]) -> float:
         words, node = prefix
-        lent = self.lookahead(node) if node else 0.0
+        lent = self.lookahead(self._state(words), node) if node else 0.0
         return lent + (0.0 if self.weights.hot is None else float(self.weights.hot.credit[self._heat(words)[0]]))
 
     def finish(self, prefix: tuple[tuple[int, ...], int]) -> Iterable[tuple[tuple[int, ...], float]]:

@@ -45,6 +45,7 @@ from asr.decoding.beam_kernels import (
     with_room,
     write_record,
 )
+from asr.decoding.beam_lookahead import worth_at
 from asr.decoding.compiled import compiled
 
 
@@ -57,9 +58,8 @@ class Vocabulary(NamedTuple):
     tree: tuple
     #: (E,) the word id of each entry of the tree
     entry_word: np.ndarray
-    #: (1 + N,) what a word begun at each node is lent until it is known, e to the most that it can add to the score; the first
-    #: for what begins no known word
-    lookahead: np.ndarray
+    #: a Lookahead over that tree: what a word that has begun is lent until it is complete
+    ahead: tuple
     #: the space between words, of which a run counts once, and which counts nothing at the ends; -1 where there is none
     separator: int
     #: (V,) bool, whether the token begins a word without a separator before it, as byte pairs do
@@ -98,7 +98,7 @@ def effect(vocabulary, fusion, hot, nodes, parent, token):
             spelled = np.int32(0)
         if spelled >= 0:
             spelled = np.int32(child_of(vocabulary.tree, spelled, token))
-        lent = vocabulary.lookahead[1 + spelled]
+        lent = np.exp(worth_at(vocabulary.ahead, state, spelled))
     if len(hot.fail) > 1:
         heat = follow_hot(hot, heat, token)
         step *= np.exp(hot.bonus[heat])
@@ -152,7 +152,9 @@ def rank(size, beam, store, vocabulary, ceilings, draft, bounds, heap):
         best = max(best, draft.ranks[place])
         bounds[place, 0], bounds[place, 1] = ceilings[0], ceilings[1]
         if vocabulary.by_words:
-            bounds[place, 1] = ceilings[2] * (lent if store.nodes[node, SPELLED] else vocabulary.lookahead[1])
+            if store.nodes[node, SPELLED] == 0:
+                lent = np.exp(worth_at(vocabulary.ahead, store.nodes[node, NGRAM], ROOT))
+            bounds[place, 1] = ceilings[2] * lent
     for at in range(size // 2 - 1, -1, -1):
         sift(heap, size, at)
     return best
@@ -267,7 +269,7 @@ def search_tokens(log_probs, limits, fusion, vocabulary, hot):
     spark = np.exp(hot.bonus.max() + hot.credit.max())
     ceilings = (np.exp(fusion.bonus) * spark, np.exp(fusion.bonus) * spark, spark)
     if vocabulary.by_words and vocabulary.begins.any():  # one word ends, unless it is the first, and another is lent something
-        ceilings = (max(1.0, np.exp(fusion.bonus)) * spark * vocabulary.lookahead[1], ceilings[1], spark)
+        ceilings = (max(1.0, np.exp(fusion.bonus)) * spark * np.exp(vocabulary.ahead.highest), ceilings[1], spark)
     bounds, heap = np.empty((ROOM, 2)), np.empty(ROOM + limits.beam)
     size, scale = ONE, 0.0
     for time in range(len(log_probs)):

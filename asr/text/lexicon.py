@@ -67,13 +67,33 @@ class LexiconTree(NamedTuple):
         best = np.full(len(self.token), -np.inf)
         owner = np.repeat(np.arange(len(self.token)), np.diff(self.word_begin))
         np.maximum.at(best, owner, values)
-        levels = [(0, 1)]  # nodes are numbered level by level
+        for begin, end in reversed(self._levels()):
+            np.maximum.at(best, self.parent[begin:end], best[begin:end])
+        return best
+
+    def places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """(N,) and (N,): with all entries in depth-first order, those in and below node n are first[n] .. end[n] - 1.
+
+        Those that end in the node itself come first, in their own order.
+        """
+        own = np.diff(self.word_begin)
+        below = own.copy()
+        for begin, end in reversed(self._levels()):
+            np.add.at(below, self.parent[begin:end], below[begin:end])
+        before = np.cumsum(below) - below  # siblings follow each other
+        first = np.zeros(len(own), np.int32)
+        for begin, end in self._levels():
+            above = self.parent[begin:end]
+            first[begin:end] = first[above] + own[above] + before[begin:end] - before[self.child_begin[above]]
+        return first, (first + below).astype(np.int32)
+
+    def _levels(self) -> list[tuple[int, int]]:
+        """The first node and the one behind the last of each level below the root; nodes are numbered level by level."""
+        levels = [(0, 1)]
         while levels[-1][0] < levels[-1][1]:
             begin, end = levels[-1]
             levels.append((int(self.child_begin[begin]), int(self.child_begin[end])))
-        for begin, end in reversed(levels[1:]):
-            np.maximum.at(best, self.parent[begin:end], best[begin:end])
-        return best
+        return levels[1:-1]
 
 
 class Lexicon:

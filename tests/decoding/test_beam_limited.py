@@ -45,14 +45,34 @@ def options_for(beam: int, score_gap: float, token_gap: float, **others) -> Beam
     return BeamOptions(beam=beam, nbest=beam, score_gap=score_gap, token_gap=token_gap, **others)
 
 
-def lookahead_of_words(weight: float, bonus: float, penalty: float):
-    """What a word begun can be worth at most, by the unigrams of all words that begin so, or as an unknown word."""
-    unigrams = {word: WORDS.score(0, WORDS.id(word))[0] for word in WORDS.words if WORDS.knows(word)}
-    unknown = weight * WORDS.score(0, WORDS.unk)[0] - penalty
+def listed_in(state: int) -> dict[str, float]:
+    """ln P of the words that the context of this state lists itself, and those of each shorter one with its back-off weights."""
+    tables, found, backoff = WORDS.tables, [], 0.0
+    while True:
+        arcs = range(tables.arc_begin[state], tables.arc_begin[state + 1])
+        found += [(WORDS.words[tables.arc_word[arc]], backoff + tables.arc_logp[arc]) for arc in arcs]
+        if state == 0:
+            break
+        backoff, state = backoff + tables.backoff_logp[state], tables.backoff_state[state]
+    return {word: max(logp for other, logp in found if other == word) for word, _ in found if WORDS.knows(word)}
 
-    def lend(word: tuple[int, ...]) -> float:
+
+def backoff_to_all(state: int) -> float:
+    return sum(WORDS.tables.backoff_logp[shorter] for shorter in contexts(state))
+
+
+def contexts(state: int) -> list[int]:
+    return [] if state == 0 else [state, *contexts(int(WORDS.tables.backoff_state[state]))]
+
+
+def lookahead_of_words(weight: float, bonus: float, penalty: float):
+    """What a word begun can be worth at most, of all words that begin so, or as an unknown word."""
+    unknown = WORDS.score(0, WORDS.unk)[0]
+
+    def lend(state: int, word: tuple[int, ...]) -> float:
         begun = LETTERS.decode(word)
-        return bonus + max([unknown, *(weight * logp for known, logp in unigrams.items() if known.startswith(begun))])
+        known = [weight * logp for other, logp in listed_in(state).items() if other.startswith(begun)]
+        return bonus + max([weight * (backoff_to_all(state) + unknown) - penalty, *known])
 
     return lend
 
@@ -76,7 +96,7 @@ def test_free_text(beam, score_gap, token_gap, kind):
         lend = lookahead_of_words(weight, bonus, penalty)
         twin = TokenLanguage(weights, separator=1, word_of=lambda word: WORDS.id(LETTERS.decode(word)), lookahead=lend)
     else:
-        twin = TokenLanguage(weights, separator=1, word_of=lambda word: 0, lookahead=lambda word: bonus)
+        twin = TokenLanguage(weights, separator=1, word_of=lambda word: 0, lookahead=lambda state, word: bonus)
     found = prefix_beam_search(log_probs, twin, beam=beam, score_gap=score_gap, token_gap=token_gap)
     assert_same(decoder, log_probs, {LETTERS.decode(tokens): score for tokens, score in found})
 
@@ -97,13 +117,18 @@ def test_words_of_a_lexicon(beam, score_gap, token_gap, kind):
     ids = [0 if model is None else model.id(word) for word in DICTIONARY.words]
     spelled = {node: "".join(PHONES.symbols[token] for token in path) for node, path in paths_of(tree).items()}
 
-    def lend(node: int) -> float:
+    def judged(state: int, word: str) -> float:
+        if model is None:
+            return bonus
+        if not model.knows(word):
+            return weight * (backoff_to_all(state) + model.score(0, model.unk)[0]) + bonus - penalty
+        return weight * listed_in(state)[word] + bonus
+
+    def lend(state: int, node: int) -> float:
         values, boosts = [], [0.0]
         for each in DICTIONARY.pronunciations:
             if "".join(each.phones).startswith(spelled[node]):
-                judged = 0.0 if model is None else weight * model.score(0, model.id(each.word))[0]
-                judged -= 0.0 if model is None or model.knows(each.word) else penalty
-                values.append(each.logp + judged + bonus)
+                values.append(each.logp + judged(state, each.word))
                 if hot is not None:
                     share = {"cad": 3.0, "ab": 2.5, "a": 2.5}.get(each.word, 0.0)
                     boosts.append(share * len(spelled[node]) / len(each.phones))

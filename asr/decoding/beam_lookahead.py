@@ -1,0 +1,110 @@
+"""What a word that has begun can still be worth: it decides which prefixes are kept, and nothing else.
+
+The language model has not judged the last word of a prefix that ends within one. The prefix is lent the most that a word with
+such a beginning can add to the score behind the words before it, and gives it back when the word is complete (language-model
+look-ahead: Ortmanns, Ney and Eiden, ICSLP 1996). The most is taken over each length of context by itself: over the words that
+the longest one lists, over those that the next shorter one lists, with the back-off weight to it, and so on. What a longer
+context lists is not taken out of the shorter ones, so it is never too little, and hardly ever too much.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from asr.decoding.compiled import compiled
+from asr.text.lexicon import LexiconTree
+from asr.text.ngram import NgramTables
+
+
+class Lookahead(NamedTuple):
+    """All worths are natural logarithms with their weights, and with the insertion bonus."""
+
+    #: (1 + N,) the most that a word begun at each node of the tree is worth without any context; the first for a word that the
+    #: tree does not hold
+    anywhere: np.ndarray
+    #: (N,) and (N,): the entries in and below node n have the places first[n] .. end[n] - 1
+    first: np.ndarray
+    end: np.ndarray
+    #: (S + 1,): state s lists the words at arc_place[arc_begin[s]:arc_begin[s + 1]], sorted; state 0 none
+    arc_begin: np.ndarray
+    #: (A,) and (A,): the place of a word's entry, and its worth in that context
+    arc_place: np.ndarray
+    arc_worth: np.ndarray
+    #: (S,) the highest of arc_worth in each state, what its back-off adds, and the next shorter context
+    best: np.ndarray
+    backoff: np.ndarray
+    shorter: np.ndarray
+    #: the most that any word is worth in any context
+    highest: float
+
+
+def without_context(tree: LexiconTree, worth: np.ndarray, unknown: float) -> Lookahead:
+    """Look-ahead that is the same behind all words: worth (E,) of each entry of the tree, and of a word that it does not hold."""
+    first, end = tree.places()
+    anywhere = np.append(unknown, np.maximum(tree.best_below(worth), unknown))
+    none, empty = np.zeros(1, np.int32), np.zeros(1, np.float32)
+    arrays = (anywhere, first, end, np.zeros(2, np.int32), none[:0], empty[:0], empty, empty, none)
+    return Lookahead(*map(_frozen, arrays), float(anywhere.max()))
+
+
+def in_context(
+    tree: LexiconTree, worth: np.ndarray, unknown: float, words: np.ndarray, tables: NgramTables, *, weight: float, bonus: float
+) -> Lookahead:
+    """Look-ahead behind any words of an n-gram model: words (E,) are the ids in it of the tree's entries, below 0 for none."""
+    plain = without_context(tree, worth, unknown)
+    owner = np.repeat(np.arange(len(tree.token)), np.diff(tree.word_begin))
+    places = plain.first[owner] + np.arange(len(owner)) - tree.word_begin[owner]
+    order = np.argsort(words, kind="stable")
+    begins = np.searchsorted(words[order], tables.arc_word, side="left")
+    counts = np.searchsorted(words[order], tables.arc_word, side="right") - begins
+    states = np.repeat(np.arange(len(tables.arc_begin) - 1), np.diff(tables.arc_begin))
+    counts[states == 0] = 0
+    arcs = np.repeat(np.arange(len(states)), counts)
+    entries = order[np.arange(len(arcs)) - np.repeat(np.cumsum(counts) - counts, counts) + begins[arcs]]
+    sorted_ = np.lexsort((places[entries], states[arcs]))
+    arcs, entries = arcs[sorted_], entries[sorted_]
+    arc_worth = (weight * tables.arc_logp[arcs] + tree.logp[entries] + bonus).astype(np.float32)
+    best = np.full(len(tables.backoff_logp), -np.inf, np.float32)
+    np.maximum.at(best, states[arcs], arc_worth)
+    backoff = (weight * tables.backoff_logp).astype(np.float32)
+    whole = best.astype(np.float64)
+    whole[0] = plain.highest
+    while True:  # each pass reaches one context more
+        reached = np.maximum(whole, np.where(tables.backoff_state < 0, -np.inf, backoff + whole[tables.backoff_state]))
+        if np.array_equal(reached, whole):
+            break
+        whole = reached
+    arc_begin = np.searchsorted(states[arcs], np.arange(len(best) + 1)).astype(np.int32)
+    arrays = (arc_begin, places[entries].astype(np.int32), arc_worth, best, backoff, tables.backoff_state)
+    return Lookahead(plain.anywhere, plain.first, plain.end, *map(_frozen, arrays), float(whole.max()))
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+@compiled
+def worth_at(ahead, state, node):
+    """The most that a word begun at this node of the tree (-1: at none) can add in this state, a natural logarithm."""
+    most, backoff = -np.inf, 0.0
+    contexts = len(ahead.best)
+    while 0 < state < contexts:
+        if node >= 0 and backoff + ahead.best[state] > most:
+            if node == 0:
+                most = backoff + ahead.best[state]
+            else:
+                low, end = ahead.arc_begin[state], ahead.arc_begin[state + 1]
+                high, first = end, ahead.first[node]
+                while low < high:
+                    middle = (low + high) >> 1
+                    if ahead.arc_place[middle] < first:
+                        low = middle + 1
+                    else:
+                        high = middle
+                while low < end and ahead.arc_place[low] < ahead.end[node]:
+                    most = max(most, backoff + ahead.arc_worth[low])
+                    low += 1
+        backoff += ahead.backoff[state]
+        state = ahead.shorter[state]
+    return max(most, backoff + ahead.anywhere[1 + node])
