@@ -284,7 +284,7 @@ class BeamDecoder:
             ngram_word = _ints([self._ngram_id(model, word, listed) for word in lexicon.words])
             strangers = sum(not model.knows(word) for word in lexicon.words)
             self._notice_share(strangers, len(lexicon), "words of the lexicon are unknown to the language model")
-        warmth = _hot_below(tree, lexicon, hotwords)
+        warmth = np.exp(_hot_below(tree, lexicon, hotwords))
         ends = np.repeat(np.arange(len(tree.token)), np.diff(tree.word_begin))
         by_word = np.argsort(tree.word, kind="stable")
         end_begin = np.searchsorted(tree.word[by_word], np.arange(len(lexicon) + 1))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.decoding.compiled import compiled
+from asr.decoding.compiled import compiled, makes_arrays
 from asr.text.ngram_kernels import ask
 from asr.text.ngram_kernels import step as ngram_step
 
@@ -172,7 +172,7 @@ def place_in(table, nodes, first, second):
     return at
 
 
-@compiled
+@makes_arrays
 def rehashed(nodes, count, least):
     """A hash table of the nodes 0 .. count - 1 with at least so many places."""
     size = 4 * ROOM
@@ -184,7 +184,7 @@ def rehashed(nodes, count, least):
     return table
 
 
-@compiled
+@makes_arrays
 def grown(array, rows):
     """The array with room for so many rows: itself, or a copy at least twice as large."""
     if rows <= len(array):
@@ -194,13 +194,13 @@ def grown(array, rows):
     return larger
 
 
-@compiled
+@makes_arrays
 def new_store():
     nodes, factors = np.empty((ROOM, 6), np.int32), np.empty((ROOM, 2))
     return Store(nodes, factors, np.empty((ROOM, 4), np.int32), np.full(4 * ROOM, -1, np.int32), np.zeros(2, np.int64))
 
 
-@compiled
+@makes_arrays
 def with_room(store, nodes, records):
     """The store with room for so many more nodes and records."""
     known = store.counts[KNOWN]
@@ -212,7 +212,7 @@ def with_room(store, nodes, records):
     return Store(rows, grown(store.factors, known + nodes), grown(store.records, written + records), table, store.counts)
 
 
-@compiled
+@makes_arrays
 def new_beam(rows):
     sums, paths = np.empty((rows, 4)), np.empty((rows, 5), np.int32)
     return Beam(sums, paths, np.empty((rows, 6), np.int32), np.empty((rows, 2)), np.empty(rows))

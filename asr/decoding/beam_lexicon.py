@@ -52,7 +52,7 @@ from asr.decoding.beam_kernels import (
     write_record,
 )
 from asr.decoding.beam_lookahead import worth_at
-from asr.decoding.compiled import compiled
+from asr.decoding.compiled import compiled, makes_arrays
 
 #: Column of `nodes` that the search over tokens uses otherwise: the prefix with one token less in the tree, -1 at a word's start.
 ABOVE = SPELLED
@@ -71,7 +71,7 @@ class Words(NamedTuple):
     ngram_word: np.ndarray
     #: a Lookahead over the tree: what a word that has begun is lent until it is complete
     ahead: tuple
-    #: (N,) what the beginnings of hot words are lent besides, natural logarithms
+    #: (N,) what the beginnings of hot words are lent besides, as factors
     warmth: np.ndarray
     #: (W + 1,) and (E,): the nodes in which word w ends are end_node[end_begin[w]:end_begin[w + 1]]
     end_begin: np.ndarray
@@ -146,12 +146,12 @@ def lent_at(words, store, past, tree_node):
     """What the prefix (past, tree_node) is lent, as a factor."""
     lent = store.factors[past, LENT]
     if tree_node != ROOT:
-        lent *= np.exp(worth_at(words.ahead, store.nodes[past, NGRAM], tree_node) + words.warmth[tree_node])
+        lent *= worth_at(words.ahead, store.nodes[past, NGRAM], tree_node) * words.warmth[tree_node]
     return lent
 
 
 @compiled
-def flow(time, total, path, before, past, tree_node, lent, above, token, ended, shared, words, store, draft, tally):
+def flow(time, total, path, before, past, tree_node, lent, above, token, ended, shared, store, draft, tally):
     """Let sums flow into the prefix (past, tree_node): one of the beam, one proposed already, or a new proposal.
 
     A new one must reach the floor, unless it is `shared`: other prefixes flow into it too.
@@ -258,13 +258,12 @@ def has_rival(words, store, before, word, own):
 def go_deeper(time, size, kept, frame, lasts, taken, beam, store, words, draft, tally):
     """Extend each prefix by what may follow in the tree and is not in the beam."""
     nodes, tree, sums, position = store.nodes, words.tree, beam.sums, frame.position
-    heat = np.exp(words.hottest)
     for place in range(size):
         node, last = beam.paths[place, NODE], lasts[place]
         past, at = nodes[node, FIRST], nodes[node, SECOND]
-        above, most, shared = node, store.factors[node, LENT] * heat, False
+        above, most, shared = node, store.factors[node, LENT] * words.hottest, False
         if at == 0:
-            above, most = NONE, store.factors[past, LENT] * heat * np.exp(worth_at(words.ahead, nodes[past, NGRAM], ROOT))
+            above, most = NONE, store.factors[past, LENT] * words.hottest * worth_at(words.ahead, nodes[past, NGRAM], ROOT)
             if words.separator >= 0 and not words.required and nodes[past, FIRST] >= 0:
                 shared = has_rival(words, store, nodes[past, FIRST], np.int32(nodes[past, SECOND] - len(tree.token)), ROOT)
         whole = sums[place, BLANKS] + sums[place, TOKENS]
@@ -282,11 +281,12 @@ def go_deeper(time, size, kept, frame, lasts, taken, beam, store, words, draft, 
             child = child_of(tree, at, token) if by_token else first + each
             if child < 0:
                 continue
-            total, path, before = leave(beam, place, token, last)
-            total, path, child = total * frame.odds[index], path * frame.odds[index], np.int32(child)
+            total, child = (sums[place, BLANKS] if token == last else whole) * frame.odds[index], np.int32(child)
             lent = lent_at(words, store, past, child)
             if shared or total * lent >= floor_of(tally):
-                flow(time, total, path, before, past, child, lent, above, token, NONE, shared, words, store, draft, tally)
+                _, path, before = leave(beam, place, token, last)
+                path *= frame.odds[index]
+                flow(time, total, path, before, past, child, lent, above, token, NONE, shared, store, draft, tally)
 
 
 @compiled
@@ -295,7 +295,7 @@ def go_onward(time, size, kept, frame, lasts, followed, spark, beam, store, word
 
     spark: the most that hot words can multiply a rank by.
     """
-    tree, most, highest = words.tree, np.exp(fusion.bonus) * spark, np.exp(words.ahead.highest)
+    tree, most, highest = words.tree, np.exp(fusion.bonus) * spark, words.ahead.highest
     low, high = 0, kept
     if words.required:
         low, high = frame.position[words.separator], frame.position[words.separator] + 1
@@ -317,7 +317,7 @@ def go_onward(time, size, kept, frame, lasts, followed, spark, beam, store, word
                 factor = store.factors[longer, STEP] * np.exp(tree.logp[entry])
                 total, path = total * factor, path * factor
                 lent = lent_at(words, store, longer, following)
-                flow(time, total, path, before, longer, following, lent, NONE, token, word, shared, words, store, draft, tally)
+                flow(time, total, path, before, longer, following, lent, NONE, token, word, shared, store, draft, tally)
 
 
 @compiled
@@ -350,7 +350,7 @@ def begin(words, fusion, hot, store, beam):
     beam.paths[0, NODE] = node
 
 
-@compiled
+@makes_arrays
 def complete(size, scale, beam, store, words, fusion, hot):
     """(scores, last records, last words, -1 for none) of the hypotheses; each sequence of words is one.
 
@@ -394,7 +394,7 @@ def complete(size, scale, beam, store, words, fusion, hot):
     return scores[:found], records[:found], ended[:found]
 
 
-@compiled
+@makes_arrays
 def search_words(log_probs, limits, fusion, words, hot):
     """(frame that is no distribution or -1, scores (F,), last records (F,), last words (F,), records (R, 4)), not sorted."""
     symbols = log_probs.shape[1]
@@ -404,7 +404,7 @@ def search_words(log_probs, limits, fusion, words, hot):
     taken, followed = np.empty(ROOM, np.bool_), np.empty(ROOM, np.bool_)
     tally = Tally(np.zeros(2, np.int64), np.zeros(1), np.empty(ROOM + limits.beam), limits.beam, np.exp(-limits.score_gap))
     begin(words, fusion, hot, store, beam)
-    spark = np.exp(hot.bonus.max() + hot.credit.max() + words.hottest)
+    spark = np.exp(hot.bonus.max() + hot.credit.max()) * words.hottest
     size, scale = ONE, 0.0
     for time in range(len(log_probs)):
         row = log_probs[time]

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.decoding.compiled import compiled
+from asr.decoding.compiled import inlined
 from asr.text.lexicon import LexiconTree
 from asr.text.ngram import NgramTables
 
 
 class Lookahead(NamedTuple):
-    """All worths are natural logarithms with their weights, and with the insertion bonus."""
+    """All worths are factors, e to what is added to the score: weights, insertion bonus and penalties are in them."""
 
     #: (1 + N,) the most that a word begun at each node of the tree is worth without any context; the first for a word that the
     #: tree does not hold
@@ -30,20 +30,24 @@ class Lookahead(NamedTuple):
     #: (A,) and (A,): the place of a word's entry, and its worth in that context
     arc_place: np.ndarray
     arc_worth: np.ndarray
-    #: (S,) the highest of arc_worth in each state, what its back-off adds, and the next shorter context
+    #: (S,) the highest of arc_worth in each state; its back-off weight, that of all steps to no context, the next shorter context
     best: np.ndarray
     backoff: np.ndarray
+    down: np.ndarray
     shorter: np.ndarray
     #: the most that any word is worth in any context
     highest: float
 
 
 def without_context(tree: LexiconTree, worth: np.ndarray, unknown: float) -> Lookahead:
-    """Look-ahead that is the same behind all words: worth (E,) of each entry of the tree, and of a word that it does not hold."""
+    """Look-ahead that is the same behind all words.
+
+    worth (E,) is what each entry of the tree adds to the score, unknown what a word adds that it does not hold.
+    """
     first, end = tree.places()
-    anywhere = np.append(unknown, np.maximum(tree.best_below(worth), unknown))
-    none, empty = np.zeros(1, np.int32), np.zeros(1, np.float32)
-    arrays = (anywhere, first, end, np.zeros(2, np.int32), none[:0], empty[:0], empty, empty, none)
+    anywhere = np.exp(np.append(unknown, np.maximum(tree.best_below(worth), unknown)))
+    none, empty = np.zeros(1, np.int32), np.zeros(1)
+    arrays = (anywhere, first, end, np.zeros(2, np.int32), none[:0], empty[:0], empty, empty, empty, none)
     return Lookahead(*map(_frozen, arrays), float(anywhere.max()))
 
 
@@ -61,22 +65,22 @@ def in_context(
     counts[states == 0] = 0
     arcs = np.repeat(np.arange(len(states)), counts)
     entries = order[np.arange(len(arcs)) - np.repeat(np.cumsum(counts) - counts, counts) + begins[arcs]]
-    sorted_ = np.lexsort((places[entries], states[arcs]))
-    arcs, entries = arcs[sorted_], entries[sorted_]
-    arc_worth = (weight * tables.arc_logp[arcs] + tree.logp[entries] + bonus).astype(np.float32)
-    best = np.full(len(tables.backoff_logp), -np.inf, np.float32)
+    by_place = np.lexsort((places[entries], states[arcs]))
+    arcs, entries = arcs[by_place], entries[by_place]
+    arc_begin = np.searchsorted(states[arcs], np.arange(len(tables.backoff_state) + 1)).astype(np.int32)
+    arc_worth = np.exp(weight * tables.arc_logp[arcs] + tree.logp[entries] + bonus)
+    best = np.zeros(len(tables.backoff_state))
     np.maximum.at(best, states[arcs], arc_worth)
-    backoff = (weight * tables.backoff_logp).astype(np.float32)
-    whole = best.astype(np.float64)
-    whole[0] = plain.highest
-    while True:  # each pass reaches one context more
-        reached = np.maximum(whole, np.where(tables.backoff_state < 0, -np.inf, backoff + whole[tables.backoff_state]))
-        if np.array_equal(reached, whole):
-            break
-        whole = reached
-    arc_begin = np.searchsorted(states[arcs], np.arange(len(best) + 1)).astype(np.int32)
-    arrays = (arc_begin, places[entries].astype(np.int32), arc_worth, best, backoff, tables.backoff_state)
-    return Lookahead(plain.anywhere, plain.first, plain.end, *map(_frozen, arrays), float(whole.max()))
+    shorter = np.maximum(tables.backoff_state, 0)
+    backoff = np.exp(weight * tables.backoff_logp.astype(np.float64))
+    down, most, further = np.ones(len(best)), best.copy(), np.arange(len(best))
+    most[0] = plain.highest
+    while further.any():  # one step shorter each time
+        down *= np.where(further > 0, backoff[further], 1.0)
+        further = shorter[further]
+        most = np.maximum(most, down * np.where(further > 0, best[further], plain.highest))
+    arrays = (arc_begin, places[entries].astype(np.int32), arc_worth, best, backoff, down, shorter)
+    return Lookahead(plain.anywhere, plain.first, plain.end, *map(_frozen, arrays), float(most.max()))
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -84,27 +88,28 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     return array
 
 
-@compiled
+@inlined
 def worth_at(ahead, state, node):
-    """The most that a word begun at this node of the tree (-1: at none) can add in this state, a natural logarithm."""
-    most, backoff = -np.inf, 0.0
-    contexts = len(ahead.best)
-    while 0 < state < contexts:
-        if node >= 0 and backoff + ahead.best[state] > most:
-            if node == 0:
-                most = backoff + ahead.best[state]
-            else:
-                low, end = ahead.arc_begin[state], ahead.arc_begin[state + 1]
-                high, first = end, ahead.first[node]
-                while low < high:
-                    middle = (low + high) >> 1
-                    if ahead.arc_place[middle] < first:
-                        low = middle + 1
-                    else:
-                        high = middle
-                while low < end and ahead.arc_place[low] < ahead.end[node]:
-                    most = max(most, backoff + ahead.arc_worth[low])
-                    low += 1
-        backoff += ahead.backoff[state]
-        state = ahead.shorter[state]
-    return max(most, backoff + ahead.anywhere[1 + node])
+    """The most that a word begun at this node of the tree (-1: at none) can be worth in this state."""
+    most, backoff = ahead.anywhere[1 + node], 1.0
+    if 0 < state < len(ahead.best):
+        most *= ahead.down[state]
+        while state > 0 and node >= 0:
+            if backoff * ahead.best[state] > most:
+                if node == 0:
+                    most = backoff * ahead.best[state]
+                else:
+                    low, end = ahead.arc_begin[state], ahead.arc_begin[state + 1]
+                    high, first = end, ahead.first[node]
+                    while low < high:
+                        middle = (low + high) >> 1
+                        if ahead.arc_place[middle] < first:
+                            low = middle + 1
+                        else:
+                            high = middle
+                    while low < end and ahead.arc_place[low] < ahead.end[node]:
+                        most = max(most, backoff * ahead.arc_worth[low])
+                        low += 1
+            backoff *= ahead.backoff[state]
+            state = ahead.shorter[state]
+    return most

@@ -46,7 +46,7 @@ from asr.decoding.beam_kernels import (
     write_record,
 )
 from asr.decoding.beam_lookahead import worth_at
-from asr.decoding.compiled import compiled
+from asr.decoding.compiled import compiled, inlined, makes_arrays
 
 
 class Vocabulary(NamedTuple):
@@ -78,7 +78,7 @@ def word_at(vocabulary, fusion, spelled):
     return np.int32(fusion.unknown)
 
 
-@compiled
+@inlined
 def effect(vocabulary, fusion, hot, nodes, parent, token):
     """What one more token does to a prefix: its STEP and LENT, and its NGRAM, SPELLED and HOT."""
     state, spelled, heat = nodes[parent, NGRAM], nodes[parent, SPELLED], nodes[parent, HOT]
@@ -98,7 +98,7 @@ def effect(vocabulary, fusion, hot, nodes, parent, token):
             spelled = np.int32(0)
         if spelled >= 0:
             spelled = np.int32(child_of(vocabulary.tree, spelled, token))
-        lent = np.exp(worth_at(vocabulary.ahead, state, spelled))
+        lent = worth_at(vocabulary.ahead, state, spelled)
     if len(hot.fail) > 1:
         heat = follow_hot(hot, heat, token)
         step *= np.exp(hot.bonus[heat])
@@ -153,7 +153,7 @@ def rank(size, beam, store, vocabulary, ceilings, draft, bounds, heap):
         bounds[place, 0], bounds[place, 1] = ceilings[0], ceilings[1]
         if vocabulary.by_words:
             if store.nodes[node, SPELLED] == 0:
-                lent = np.exp(worth_at(vocabulary.ahead, store.nodes[node, NGRAM], ROOT))
+                lent = worth_at(vocabulary.ahead, store.nodes[node, NGRAM], ROOT)
             bounds[place, 1] = ceilings[2] * lent
     for at in range(size // 2 - 1, -1, -1):
         sift(heap, size, at)
@@ -227,7 +227,7 @@ def begin(vocabulary, fusion, hot, store, beam):
     beam.paths[0, NODE] = 0
 
 
-@compiled
+@makes_arrays
 def finish(size, scale, beam, store, vocabulary, fusion, hot):
     """(scores, last records) of the hypotheses: a prefix that ends in a separator is the same one as that without it."""
     nodes = store.nodes
@@ -257,7 +257,7 @@ def finish(size, scale, beam, store, vocabulary, fusion, hot):
     return scores[own], records[own]
 
 
-@compiled
+@makes_arrays
 def search_tokens(log_probs, limits, fusion, vocabulary, hot):
     """(frame that is no distribution or -1, scores (F,), last records (F,), records (R, 4)) of log_probs (T', V), not sorted."""
     symbols = log_probs.shape[1]
@@ -269,7 +269,7 @@ def search_tokens(log_probs, limits, fusion, vocabulary, hot):
     spark = np.exp(hot.bonus.max() + hot.credit.max())
     ceilings = (np.exp(fusion.bonus) * spark, np.exp(fusion.bonus) * spark, spark)
     if vocabulary.by_words and vocabulary.begins.any():  # one word ends, unless it is the first, and another is lent something
-        ceilings = (max(1.0, np.exp(fusion.bonus)) * spark * np.exp(vocabulary.ahead.highest), ceilings[1], spark)
+        ceilings = (max(1.0, np.exp(fusion.bonus)) * spark * vocabulary.ahead.highest, ceilings[1], spark)
     bounds, heap = np.empty((ROOM, 2)), np.empty(ROOM + limits.beam)
     size, scale = ONE, 0.0
     for time in range(len(log_probs)):

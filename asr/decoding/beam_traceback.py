@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.decoding.beam_kernels import BEFORE, BLANK, FRAME, START, TOKEN, WORD
-from asr.decoding.compiled import compiled
+from asr.decoding.compiled import compiled, makes_arrays
 
 #: Hypotheses with a smaller share of the posterior are no evidence for or against a word.
 NEGLIGIBLE = 1e-9
@@ -59,7 +59,7 @@ class Spoken(NamedTuple):
     limit: int
 
 
-@compiled
+@makes_arrays
 def spell_out(records, last, ended, separator, begins, labelled, frames):
     """The hypothesis whose last record and last word are given. Separators at its end are dropped.
 
@@ -172,7 +172,7 @@ def edits(ours, theirs, reach):
         spent += 1
 
 
-@compiled
+@makes_arrays
 def expected_errors(spoken, weights, of_words):
     """(n,) of each of n hypotheses: the edits to each other one, as often as its weight says."""
     count = len(spoken)
@@ -191,14 +191,14 @@ def expected_errors(spoken, weights, of_words):
     return risks
 
 
-@compiled
+@makes_arrays
 def shares(scores, scale):
     """(F,) posterior to the power of `scale` of hypotheses with these scores, the first of them the highest."""
     weights = np.exp(scale * (scores - scores[0]))
     return weights / weights.sum()
 
 
-@compiled
+@makes_arrays
 def collect(log_probs, order, scores, last, ended, records, nbest, separator, begins, labelled, scale, mbr):
     """The Best of scores (F,), last records (F,) and last words (F,), given their order by score; `mbr` 0: the likeliest is best.
 

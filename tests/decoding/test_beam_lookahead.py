@@ -1,9 +1,12 @@
 """Look-ahead: never less than any word can add, no more further down, and what the lists of the contexts say."""
 
+import math
+
 import numpy as np
 import pytest
 
-from asr.decoding.beam_lookahead import in_context, without_context, worth_at
+from asr.decoding.beam_lookahead import in_context, without_context
+from asr.decoding.beam_lookahead import worth_at as factor_at
 from asr.text.lexicon import Lexicon, Pronunciation
 from asr.text.ngram_train import train_ngram
 from asr.text.tokenizer import Tokenizer, TokenOptions
@@ -33,6 +36,10 @@ def drawn():
     return model, tree, ids, WEIGHT * scores + BONUS + tree.logp
 
 
+def worth_at(ahead, state, node):
+    return math.log(factor_at(ahead, np.int32(state), np.int32(node)))
+
+
 def below(tree, node):
     """Entries in and below a node, by walking."""
     found = list(range(tree.word_begin[node], tree.word_begin[node + 1]))
@@ -54,9 +61,9 @@ def test_without_context_it_is_the_best_word_below_or_the_unknown_one(drawn):
     _, tree, _, worth = drawn
     ahead = without_context(tree, worth[0], -3.0)
     for node in range(len(tree.token)):
-        assert worth_at(ahead, np.int32(5), np.int32(node)) == pytest.approx(max(-3.0, worth[0, below(tree, node)].max()))
-    assert worth_at(ahead, np.int32(5), np.int32(-1)) == -3.0
-    assert ahead.highest == pytest.approx(max(-3.0, worth[0].max()))
+        assert worth_at(ahead, 5, node) == pytest.approx(max(-3.0, worth[0, below(tree, node)].max()))
+    assert worth_at(ahead, 5, -1) == pytest.approx(-3.0)
+    assert math.log(ahead.highest) == pytest.approx(max(-3.0, worth[0].max()))
 
 
 def test_in_context_it_bounds_the_best_word_below(drawn):
@@ -64,12 +71,12 @@ def test_in_context_it_bounds_the_best_word_below(drawn):
     ahead = in_context(tree, worth[0], UNKNOWN, ids, model.tables, weight=WEIGHT, bonus=BONUS)
     exact, cases = 0, 0
     for state in range(len(worth)):
-        above = worth_at(ahead, np.int32(state), np.int32(0))
-        assert above <= ahead.highest + 1e-5
+        above = worth_at(ahead, state, 0)
+        assert above <= math.log(ahead.highest) + 1e-9
         for node in range(1, len(tree.token)):
-            bound, true = worth_at(ahead, np.int32(state), np.int32(node)), worth[state, below(tree, node)].max()
+            bound, true = worth_at(ahead, state, node), worth[state, below(tree, node)].max()
             assert bound >= true - 1e-5
-            assert bound <= worth_at(ahead, np.int32(state), np.int32(tree.parent[node])) + 1e-9
+            assert bound <= worth_at(ahead, state, tree.parent[node]) + 1e-9
             exact, cases = exact + (bound <= true + 1e-5), cases + 1
     assert cases > 5000
     assert exact > 0.97 * cases
@@ -86,4 +93,4 @@ def test_behind_an_unlisted_context_only_the_backoff_differs(drawn):
             backoff, shorter = backoff + WEIGHT * float(tables.backoff_logp[shorter]), int(tables.backoff_state[shorter])
         for node in (-1, 0, 1, len(tree.token) - 1):
             expected = backoff + (UNKNOWN if node < 0 else worth[0, below(tree, node)].max())
-            assert worth_at(ahead, np.int32(state), np.int32(node)) == pytest.approx(expected, abs=1e-5)
+            assert worth_at(ahead, state, node) == pytest.approx(expected, abs=1e-5)
