@@ -89,6 +89,26 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 
 
 @inlined
+def listed(ahead, state, node):
+    """The most that a word of this state's own list is worth that begins at this node of the tree; 0 where it lists none."""
+    if node == 0:
+        return ahead.best[state]
+    low, end = ahead.arc_begin[state], ahead.arc_begin[state + 1]
+    high, first = end, ahead.first[node]
+    while low < high:
+        middle = (low + high) >> 1
+        if ahead.arc_place[middle] < first:
+            low = middle + 1
+        else:
+            high = middle
+    most = 0.0
+    while low < end and ahead.arc_place[low] < ahead.end[node]:
+        most = max(most, ahead.arc_worth[low])
+        low += 1
+    return most
+
+
+@inlined
 def worth_at(ahead, state, node):
     """The most that a word begun at this node of the tree (-1: at none) can be worth in this state."""
     most, backoff = ahead.anywhere[1 + node], 1.0
@@ -96,20 +116,7 @@ def worth_at(ahead, state, node):
         most *= ahead.down[state]
         while state > 0 and node >= 0:
             if backoff * ahead.best[state] > most:
-                if node == 0:
-                    most = backoff * ahead.best[state]
-                else:
-                    low, end = ahead.arc_begin[state], ahead.arc_begin[state + 1]
-                    high, first = end, ahead.first[node]
-                    while low < high:
-                        middle = (low + high) >> 1
-                        if ahead.arc_place[middle] < first:
-                            low = middle + 1
-                        else:
-                            high = middle
-                    while low < end and ahead.arc_place[low] < ahead.end[node]:
-                        most = max(most, backoff * ahead.arc_worth[low])
-                        low += 1
+                most = max(most, backoff * listed(ahead, state, node))
             backoff *= ahead.backoff[state]
             state = ahead.shorter[state]
     return most
