@@ -12,6 +12,7 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 HERE = Path(__file__).resolve().parent
 #: What the compiled searches are made of. numba looks at the file of a function only, not at those of the functions in it.
 SOURCES = (
+    HERE / "compiled.py",
     *(HERE / f"beam_{name}.py" for name in ("kernels", "lookahead", "tokens", "lexicon", "traceback")),
     HERE.parent / "text" / "ngram_kernels.py",
 )

@@ -45,24 +45,27 @@ def options_for(beam: int, score_gap: float, token_gap: float, **others) -> Beam
     return BeamOptions(beam=beam, nbest=beam, score_gap=score_gap, token_gap=token_gap, **others)
 
 
+def contexts(state: int) -> list[tuple[float, int]]:
+    """This state and each shorter one down to the empty one, with the sum of the back-off weights on the way to it."""
+    found = [(0.0, state)]
+    while state > 0:
+        found.append((found[-1][0] + float(WORDS.tables.backoff_logp[state]), int(WORDS.tables.backoff_state[state])))
+        state = found[-1][1]
+    return found
+
+
 def listed_in(state: int) -> dict[str, float]:
-    """ln P of the words that the context of this state lists itself, and those of each shorter one with its back-off weights."""
-    tables, found, backoff = WORDS.tables, [], 0.0
-    while True:
-        arcs = range(tables.arc_begin[state], tables.arc_begin[state + 1])
-        found += [(WORDS.words[tables.arc_word[arc]], backoff + tables.arc_logp[arc]) for arc in arcs]
-        if state == 0:
-            break
-        backoff, state = backoff + tables.backoff_logp[state], tables.backoff_state[state]
-    return {word: max(logp for other, logp in found if other == word) for word, _ in found if WORDS.knows(word)}
+    """ln P of the words, each by the best of the contexts that list it."""
+    best: dict[str, float] = {}
+    for backoff, context in contexts(state):
+        for arc in range(WORDS.tables.arc_begin[context], WORDS.tables.arc_begin[context + 1]):
+            word = WORDS.words[WORDS.tables.arc_word[arc]]
+            best[word] = max(best.get(word, -math.inf), backoff + float(WORDS.tables.arc_logp[arc]))
+    return {word: logp for word, logp in best.items() if WORDS.knows(word)}
 
 
 def backoff_to_all(state: int) -> float:
-    return sum(WORDS.tables.backoff_logp[shorter] for shorter in contexts(state))
-
-
-def contexts(state: int) -> list[int]:
-    return [] if state == 0 else [state, *contexts(int(WORDS.tables.backoff_state[state]))]
+    return contexts(state)[-1][0]
 
 
 def lookahead_of_words(weight: float, bonus: float, penalty: float):
