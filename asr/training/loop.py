@@ -154,7 +154,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         with self.noise.added(self.step):
             masks = self.config.augment.at_epoch(self.epoch)
-            losses = self.objective.losses(self.shared_model, batch, masks, self.autocast) * share.counts
+            losses = self.objective.losses(self.shared_model, batch, masks, self.autocast, epoch=self.epoch) * share.counts
             (losses.sum() * (self.ranks.world / share.utterances)).backward()
         limit = self.config.optim.clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)

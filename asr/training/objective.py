@@ -30,6 +30,8 @@ SECOND_VIEW = 0x5DEECE66D
 class ObjectiveOptions:
     #: weight of the consistency between two masked views of each utterance (0 = one view; the paper takes 0.2)
     consistency: float = 0.0
+    #: epoch, counted from 0, from which consistency is asked for: before it, each utterance is heard once, in half the time
+    consistency_start_epoch: int = 0
     #: share of the loss that a CTC output in the middle of the encoder has, 0 to below 1
     intermediate: float = 0.0
     #: layer after which that output stands, counted from 1 (0 = half of the layers, rounded down)
@@ -42,6 +44,8 @@ class ObjectiveOptions:
     def __post_init__(self) -> None:
         if not 0.0 <= self.consistency <= 100.0:
             raise UsageError(f"objective.consistency={self.consistency} is out of range: use a weight from 0 to 100")
+        if self.consistency_start_epoch < 0:
+            raise UsageError(f"objective.consistency_start_epoch must not be negative, got {self.consistency_start_epoch}")
         if not 0.0 <= self.intermediate < 1.0:
             raise UsageError(f"objective.intermediate={self.intermediate} is out of range: use a share from 0 to below 1")
         if self.intermediate_layer < 0:
@@ -84,12 +88,12 @@ class Objective:
         self.blocks = features.deltas + 1
         self.centres_hz = mel_centres_hz(features)
 
-    def losses(self, model: SpeechModel, batch: Batch, augment: AugmentOptions, autocast) -> Tensor:
-        """(B,) losses; `augment` are the masks of this epoch, `autocast` the context the encoder runs in.
+    def losses(self, model: SpeechModel, batch: Batch, augment: AugmentOptions, autocast, *, epoch: int = 0) -> Tensor:
+        """(B,) losses; `augment` are the masks of this epoch, counted from 0, `autocast` the context the encoder runs in.
 
         With consistency the encoder hears each utterance twice, so a step costs about twice as much.
         """
-        views = 2 if self.options.consistency else 1
+        views = 2 if self.options.consistency and epoch >= self.options.consistency_start_epoch else 1
         spec = SpecAugment(augment, blocks=self.blocks, centres_hz=self.centres_hz)
         seeds = torch.cat([batch.seeds, batch.seeds ^ SECOND_VIEW]) if views == 2 else batch.seeds
         with autocast():

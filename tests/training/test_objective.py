@@ -55,9 +55,9 @@ def make_batch(rows: tuple[int, ...] = (0, 1, 2)) -> Batch:
     )
 
 
-def losses(model: SpeechModel, batch: Batch, augment: AugmentOptions, **options) -> Tensor:
+def losses(model: SpeechModel, batch: Batch, augment: AugmentOptions, *, epoch: int = 0, **options) -> Tensor:
     objective = Objective(ObjectiveOptions(**options), encoder=model.options.encoder, features=model.options.features)
-    return objective.losses(model, batch, augment, nullcontext)
+    return objective.losses(model, batch, augment, nullcontext, epoch=epoch)
 
 
 def test_consistency_is_the_symmetric_divergence_and_teachers_learn_nothing():
@@ -94,6 +94,19 @@ def test_two_views_are_masked_independently_and_disagree(model):
     assert (more > twice).all()
     assert not torch.allclose(once, twice - (more - twice))
     assert torch.equal(twice, losses(model, batch, MASKS, consistency=0.2))
+
+
+def test_before_its_epoch_consistency_costs_nothing(model, monkeypatch):
+    """One view until then, two from then on: counted where the encoder is called."""
+    batch, heard = make_batch(), []
+    forward = SpeechModel.forward
+    monkeypatch.setattr(
+        SpeechModel, "forward", lambda self, waves, *rest, **more: heard.append(len(waves)) or forward(self, waves, *rest, **more)
+    )
+    late = {"consistency": 0.2, "consistency_start_epoch": 2}
+    assert torch.equal(losses(model, batch, MASKS, epoch=1, **late), losses(model, batch, MASKS))
+    assert torch.equal(losses(model, batch, MASKS, epoch=2, **late), losses(model, batch, MASKS, consistency=0.2))
+    assert heard == [3, 3, 6, 6]
 
 
 @pytest.mark.parametrize("conditioned", [0, 1])
@@ -144,6 +157,7 @@ def test_alone_is_in_a_padded_batch(conditioned, options):
     ("options", "words"),
     [
         ({"consistency": -0.1}, "objective.consistency=-0.1 is out of range"),
+        ({"consistency_start_epoch": -1}, "objective.consistency_start_epoch must not be negative, got -1"),
         ({"intermediate": 1.0}, "objective.intermediate=1.0 is out of range"),
         ({"intermediate_layer": -1}, "objective.intermediate_layer must not be negative, got -1"),
         ({"expected_edits": 1.1}, "objective.expected_edits=1.1 is out of range: use a share from 0 to 1"),
