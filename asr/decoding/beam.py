@@ -39,7 +39,7 @@ from asr.errors import DataError, ModelError, UsageError
 from asr.text.hotwords import HotTables, HotWords, build_automaton
 from asr.text.kenlm_binary import KenlmModel
 from asr.text.lexicon import Lexicon, LexiconTree
-from asr.text.ngram import UNLISTED_LOGP, NgramModel, NgramTables
+from asr.text.ngram import NgramModel, NgramTables
 from asr.text.tokenizer import WRITTEN_SPACE, Tokenizer
 
 LM_UNITS = ("auto", "tokens", "words")
@@ -222,7 +222,7 @@ class BeamDecoder:
             token_word = _ints([-1, *(model.id(_token_name(symbol)) for symbol in tokenizer.symbols[1:])])
         if of_words and model is not None:
             tree, entry_word = self._spelled(model, hotwords)
-            ahead = self._ahead(model, tree, entry_word, float(self._worth(model, _ints([model.id("")]))[0]))
+            ahead = self._ahead(model, tree, entry_word, open_vocabulary=True)
         tables = Vocabulary(token_word, tree, entry_word, ahead, self._separator, self._begins, of_words)
 
         def search(*arguments):
@@ -249,27 +249,12 @@ class BeamDecoder:
 
         return LISTED if word in listed and not model.knows(word) else model.id(word)
 
-    def _worth(self, model: LanguageModel, words: np.ndarray) -> np.ndarray:
-        """What each of these word ids would add to the score in the empty context."""
-        options, unknown = self.options, -1 if model.unk is None else model.unk
-        unigrams = _unigrams(model)
-        ids = np.where(words < -1, unknown, words)
-        penalty = options.unknown_penalty * (words == unknown)
-        return options.lm_weight * unigrams[ids] + options.insertion_bonus - penalty
-
-    def _ahead(self, model: LanguageModel | None, tree: LexiconTree, words: np.ndarray, unknown: float):
-        """The look-ahead of a tree whose entries are these words of the model; a model without tables is asked for no context."""
-        from asr.decoding.beam_lookahead import in_context, without_context
+    def _ahead(self, model: LanguageModel | None, tree: LexiconTree, words: np.ndarray, *, open_vocabulary: bool):
+        from asr.decoding.beam_lookahead import look_ahead
 
         options = self.options
-        if model is None:
-            return without_context(tree, tree.logp + options.insertion_bonus, unknown)
-        worth = tree.logp + self._worth(model, words)
-        if isinstance(model, KenlmModel):
-            return without_context(tree, worth, unknown)
-        known = np.where(words == (-1 if model.unk is None else model.unk), -1, words)
-        weights = {"weight": options.lm_weight, "bonus": options.insertion_bonus}
-        return in_context(tree, worth, unknown, known, model.tables, **weights)
+        weights = {"weight": options.lm_weight, "bonus": options.insertion_bonus, "penalty": options.unknown_penalty}
+        return look_ahead(model, tree, words, open_vocabulary=open_vocabulary, **weights)
 
     def _prepare_words(self, model: LanguageModel | None, lexicon: Lexicon, hotwords: HotWords | None):
         from asr.decoding.beam_lexicon import Words, search_words
@@ -293,7 +278,7 @@ class BeamDecoder:
         tables = Words(
             tree,
             ngram_word,
-            self._ahead(model, tree, ngram_word[tree.word], -math.inf),
+            self._ahead(model, tree, ngram_word[tree.word], open_vocabulary=False),
             _frozen(warmth),
             _ints(end_begin),
             _ints(ends[by_word]),
@@ -341,17 +326,6 @@ def _fusion(model: LanguageModel | None, options: BeamOptions):
     unknown = -1 if model.unk is None else model.unk
     tables, addresses = (_NO_NGRAMS, model.addresses) if isinstance(model, KenlmModel) else (model.tables, (0, 0))
     return Fusion(tuple(tables), True, int(model.start), int(model.eos), int(unknown), *weights, *addresses)
-
-
-def _unigrams(model: LanguageModel) -> np.ndarray:
-    """(V + 1,) ln P of each word in the empty context; the last one is that of id -1."""
-    found = np.full(len(model.words) + 1, UNLISTED_LOGP)
-    if isinstance(model, KenlmModel):
-        found[:-1] = [model.score(0, word)[0] for word in range(len(model.words))]
-    else:
-        arcs = slice(0, int(model.tables.arc_begin[1]))
-        found[model.tables.arc_word[arcs]] = model.tables.arc_logp[arcs]
-    return found
 
 
 def _separator(tokenizer: Tokenizer, options: BeamOptions, lexicon: Lexicon | None) -> int:

@@ -7,13 +7,15 @@ the longest one lists, over those that the next shorter one lists, with the back
 context lists is not taken out of the shorter ones, so it is never too little, and hardly ever too much.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from asr.decoding.compiled import inlined
+from asr.text.kenlm_binary import KenlmModel
 from asr.text.lexicon import LexiconTree
-from asr.text.ngram import NgramTables
+from asr.text.ngram import UNLISTED_LOGP, NgramModel, NgramTables
 
 
 class Lookahead(NamedTuple):
@@ -37,6 +39,44 @@ class Lookahead(NamedTuple):
     shorter: np.ndarray
     #: the most that any word is worth in any context
     highest: float
+
+
+def look_ahead(
+    model: NgramModel | KenlmModel | None,
+    tree: LexiconTree,
+    words: np.ndarray,
+    *,
+    open_vocabulary: bool,
+    weight: float,
+    bonus: float,
+    penalty: float,
+) -> Lookahead:
+    """Look-ahead of a tree whose entries are these words (E,) of the model, by id; a KenLM binary is asked for no context.
+
+    Words below -1 are hot words that the model does not know, which are spared the penalty. open_vocabulary: the tree need not
+    hold a word, which is then worth what an unknown one is.
+    """
+    if model is None:
+        return without_context(tree, tree.logp + bonus, -math.inf)
+    stranger = -1 if model.unk is None else model.unk
+    worth = weight * _unigrams(model) + bonus
+    unknown = float(worth[stranger]) - penalty if open_vocabulary else -math.inf
+    alone = tree.logp + worth[np.where(words < -1, stranger, words)] - penalty * (words == stranger)
+    if isinstance(model, KenlmModel):
+        return without_context(tree, alone, unknown)
+    known = np.where(words == stranger, -1, words)
+    return in_context(tree, alone, unknown, known, model.tables, weight=weight, bonus=bonus)
+
+
+def _unigrams(model: NgramModel | KenlmModel) -> np.ndarray:
+    """(V + 1,) ln P of each word in the empty context; the last one is that of id -1."""
+    found = np.full(len(model.words) + 1, UNLISTED_LOGP)
+    if isinstance(model, KenlmModel):
+        found[:-1] = [model.score(0, word)[0] for word in range(len(model.words))]
+    else:
+        arcs = slice(0, int(model.tables.arc_begin[1]))
+        found[model.tables.arc_word[arcs]] = model.tables.arc_logp[arcs]
+    return found
 
 
 def without_context(tree: LexiconTree, worth: np.ndarray, unknown: float) -> Lookahead:
