@@ -19,10 +19,9 @@ without which it cannot end the last word. It adds up paths (log_add) or takes t
 
 Each system is tuned on the validation manifest by the procedure of `asr-decode tune=true`: a grid of language-model weights and
 word bonuses with the first beam, then, for each beam, a finer grid around the best point as long as that moves. Ours also tries,
-as it does there, the hypothesis of fewest expected errors, which the peers cannot write; "likeliest" is ours without it. Then all
-decode the `dev` manifest in turns, round by round; a system's time is that of its shortest round: processor time of the process,
-which other work on the machine moves less than wall time does. Emissions, language model and weights are kept in --folder and
-used again.
+as it does there, the hypothesis of fewest expected errors, which the peers cannot write. Then all decode the `dev` manifest in
+turns, round by round; a system's time is that of its shortest round: processor time of the process, which other work on the
+machine moves less than wall time does. Emissions, language model and weights are kept in --folder and used again.
 
     pip install --no-deps pyctcdecode==0.5.0 pygtrie flashlight-text==0.0.7 ufal-kenlm      (Python up to 3.12)
     python benchmarks/decoding.py --model runs/so762/characters --data data/speechocean762 --folder /tmp/decoding
@@ -64,12 +63,7 @@ from asr.text.tokenizer import Tokenizer
 ORDER = 3
 #: tokens per frame that flashlight-text may try; None: all
 TOKENS_TRIED = (5, 10, 15, 20, None)
-RIVALS = {
-    "ours, free": "pyctcdecode",
-    "ours, lexicon": "flashlight",
-    "ours, free, likeliest": "pyctcdecode",
-    "ours, lexicon, likeliest": "flashlight",
-}
+RIVALS = {"ours, free": "pyctcdecode", "ours, lexicon": "flashlight"}
 LN10 = math.log(10.0)
 INSTALL = (
     "benchmarks/decoding.py compares with packages that are not installed: pip install --no-deps pyctcdecode==0.5.0 pygtrie"
@@ -97,8 +91,7 @@ Points = dict[str, dict[int, Weights]]
 
 
 class Ours:
-    def __init__(self, tokenizer: Tokenizer, arpa: Path, *, lexicon: bool, likeliest: bool = False):
-        self.likeliest = likeliest
+    def __init__(self, tokenizer: Tokenizer, arpa: Path, *, lexicon: bool):
         self.tokenizer, self.model = tokenizer, read_arpa(arpa)
         known = (word for word in self.model.words if self.model.knows(word))
         self.lexicon = Lexicon.of_words(known) if lexicon else None
@@ -206,7 +199,7 @@ class Surface:
         self.known: dict[Weights, Trial] = {}
 
     def measure(self, point: Weights) -> Trial:
-        asked = point if isinstance(self.system, Ours) and not self.system.likeliest else replace(point, mbr=0.0)
+        asked = point if isinstance(self.system, Ours) else replace(point, mbr=0.0)
         if asked not in self.known:
             texts = decode_all(self.system.ready(asked), self.valid)
             self.known[asked] = Trial(asked, self.valid.errors(texts), self.tokens)
@@ -241,7 +234,8 @@ def tune_all(asked: argparse.Namespace, systems: dict[str, Any], valid: Part, st
             start = min((surface.measure(point) for point in grid), key=lambda trial: trial.total).weights
             if isinstance(system, Flashlight):
                 settle_flashlight(surface, start)
-            found = [best_trial(surface, [replace(start, beam=beam)], lm=True) for beam in asked.beams]
+            groups = np.unique(valid.speakers, return_inverse=True)[1]
+            found = [best_trial(surface, [replace(start, beam=beam)], groups, lm=True) for beam in asked.beams]
             own = {"log_add": system.log_add, "tokens": system.tokens} if isinstance(system, Flashlight) else {}
             saved["systems"][name] = {
                 "points": [asdict(one.weights) for one in found],
@@ -338,10 +332,8 @@ def main() -> None:
     arpa = train_model(asked, loaded.tokenizer)
     systems = {
         "ours, free": Ours(loaded.tokenizer, arpa, lexicon=False),
-        "ours, free, likeliest": Ours(loaded.tokenizer, arpa, lexicon=False, likeliest=True),
         "pyctcdecode": Pyctcdecode(loaded.tokenizer, arpa),
         "ours, lexicon": Ours(loaded.tokenizer, arpa, lexicon=True),
-        "ours, lexicon, likeliest": Ours(loaded.tokenizer, arpa, lexicon=True, likeliest=True),
         "flashlight": Flashlight(loaded.tokenizer, arpa),
     }
     state = {"emissions": [float(sum(rows.sum() for rows in part.emissions)) for part in (valid, dev)], "beams": asked.beams}

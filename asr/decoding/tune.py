@@ -2,10 +2,10 @@
 
 Errors are counted on a coarse grid of language-model weight and insertion bonus, then on a finer one around the best point.
 Counts of one sample are noisy, and the lowest of many is low by luck in part: a quadratic surface is fitted to the low ones (Box
-and Wilson, J. R. Stat. Soc. B 1951), and the best point is the one of those counted where the surface is lowest. Where hypotheses
-of fewest expected errors are better than the likeliest ones, they are taken, and weights are looked for once more around these;
-the beam is the smallest one that is as good. A language model stays off unless a paired bootstrap over speakers (Bisani & Ney,
-ICASSP 2004) finds it better than the best setting without it.
+and Wilson, J. R. Stat. Soc. B 1951), and the best point is the one of those counted where the surface is lowest. The beam is the
+smallest one that is as good. What costs time stays off unless a paired bootstrap over speakers (Bisani & Ney, ICASSP 2004) finds
+it better than the best setting without it: hypotheses of fewest expected errors in place of the likeliest ones, around which
+weights are then looked for once more, and the language model.
 """
 
 import itertools
@@ -41,7 +41,7 @@ BEAM_TOLERANCE = 0.001
 SCALES = (1.0, 0.6, 0.35, 0.2, 0.1)
 #: exponents of the posterior by which the hypothesis of fewest expected errors is taken
 MBR = (1.0, 0.5, 0.25)
-#: share of the bootstrap draws in which the language model must make fewer errors
+#: share of the bootstrap draws in which the language model, or the hypotheses of fewest expected errors, must make fewer errors
 SURE_ENOUGH = 0.95
 RESAMPLES = 2000
 
@@ -145,14 +145,16 @@ def tune(bench: Bench, utterances: Sequence[Utterance], decoder: str, *, unit: s
     """Find the weights of `decoder` ("beam", "lexicon") for the emissions and the language model of a bench."""
     start = Weights(decoder, DEFAULT_BEAM, 0.0, 0.0)
     greedy = bench.measure(replace(start, decoder="greedy")) if _greedy_compares(bench.tokenizer, decoder) else None
-    without = best_trial(bench, [replace(start, insertion_bonus=bonus) for bonus in BONUSES], lm=False)
+    groups = group_by_speaker(utterances)
+    without = best_trial(bench, [replace(start, insertion_bonus=bonus) for bonus in BONUSES], groups, lm=False)
     if greedy is not None and decoder == "beam" and greedy.total <= without.total:
         without = greedy
     with_lm, share = None, None
     if bench.sources.language_model is not None:
-        pairs = itertools.product(LM_WEIGHTS, BONUSES)
-        with_lm = best_trial(bench, [replace(start, lm_weight=weight, insertion_bonus=bonus) for weight, bonus in pairs], lm=True)
-        groups = group_by_speaker(utterances)
+        grid = [
+            replace(start, lm_weight=weight, insertion_bonus=bonus) for weight, bonus in itertools.product(LM_WEIGHTS, BONUSES)
+        ]
+        with_lm = best_trial(bench, grid, groups, lm=True)
         share = share_of_wins(with_lm.errors, without.errors, groups)
     helps = with_lm is not None and share is not None and with_lm.total < without.total and share >= SURE_ENOUGH
     best = with_lm if helps and with_lm is not None else without
@@ -176,12 +178,13 @@ def tune(bench: Bench, utterances: Sequence[Utterance], decoder: str, *, unit: s
     )
 
 
-def best_trial(bench: Bench, grid: Sequence[Weights], *, lm: bool) -> Trial:
-    """From a coarse grid on: the weights of the best likeliest hypotheses, then, if they are better, of those of least risk."""
+def best_trial(bench: Bench, grid: Sequence[Weights], groups: np.ndarray, *, lm: bool) -> Trial:
+    """From a coarse grid on: the weights of the best likeliest hypotheses or, if they are better for certain, of those of least
+    risk. groups (N,) are those of `group_by_speaker`."""
     likeliest = _settled(bench, [bench.measure(weights) for weights in grid], lm=lm)
-    risky = [bench.measure(replace(likeliest.weights, mbr=power)) for power in MBR]
-    best = min([likeliest, *risky], key=lambda trial: trial.total)
-    return likeliest if best is likeliest else _settled(bench, [best], lm=lm)
+    risky = min((bench.measure(replace(likeliest.weights, mbr=power)) for power in MBR), key=lambda trial: trial.total)
+    sure = share_of_wins(risky.errors, likeliest.errors, groups) >= SURE_ENOUGH
+    return _settled(bench, [risky], lm=lm) if sure else likeliest
 
 
 def reference_tokens(utterances: Sequence[Utterance], tokenizer: Tokenizer, decoder: str) -> tuple[list[list[str]], str]:
