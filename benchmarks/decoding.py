@@ -19,9 +19,10 @@ without which it cannot end the last word. It adds up paths (log_add) or takes t
 
 Each system is tuned on the validation manifest by the procedure of `asr-decode tune=true`: a grid of language-model weights and
 word bonuses with the first beam, then, for each beam, a finer grid around the best point as long as that moves. Ours also tries,
-as it does there, the hypothesis of fewest expected errors, which the peers cannot write. Then all decode the `dev` manifest in
-turns, round by round; a system's time is that of its shortest round: processor time of the process, which other work on the
-machine moves less than wall time does. Emissions, language model and weights are kept in --folder and used again.
+as it does there, a penalty of the blank and the hypothesis of fewest expected errors, which the peers do not have. Then all
+decode the `dev` manifest in turns, round by round; a system's time is that of its shortest round: processor time of the process,
+which other work on the machine moves less than wall time does. Emissions, language model and weights are kept in --folder and
+used again.
 
     pip install --no-deps pyctcdecode==0.5.0 pygtrie flashlight-text==0.0.7 ufal-kenlm      (Python up to 3.12)
     python benchmarks/decoding.py --model runs/so762/characters --data data/speechocean762 --folder /tmp/decoding
@@ -50,7 +51,7 @@ from asr.data.manifest import read_manifest
 from asr.decoding.beam import BeamDecoder, BeamOptions
 from asr.decoding.emissions import fingerprint, hear_manifest, load_emissions, save_emissions
 from asr.decoding.recognizer import DecodeOptions, Recognizer
-from asr.decoding.search import Weights
+from asr.decoding.search import Weights, without_blanks
 from asr.decoding.tune import BONUSES, LM_WEIGHTS, Trial, best_trial
 from asr.models.package import load_model
 from asr.scoring.edits import align, count, split_tokens
@@ -100,7 +101,7 @@ class Ours:
         weights = {"lm_weight": point.lm_weight, "insertion_bonus": point.insertion_bonus, "mbr": point.mbr}
         options = BeamOptions(beam=point.beam, **weights)
         decoder = BeamDecoder(self.tokenizer, options, language_model=self.model, lexicon=self.lexicon)
-        return lambda log_probs: decoder.decode(log_probs)[0].text
+        return lambda log_probs: decoder.decode(without_blanks(log_probs, point.blank_penalty))[0].text
 
 
 class Pyctcdecode:
@@ -199,7 +200,7 @@ class Surface:
         self.known: dict[Weights, Trial] = {}
 
     def measure(self, point: Weights) -> Trial:
-        asked = point if isinstance(self.system, Ours) else replace(point, mbr=0.0)
+        asked = point if isinstance(self.system, Ours) else replace(point, mbr=0.0, blank_penalty=0.0)
         if asked not in self.known:
             texts = decode_all(self.system.ready(asked), self.valid)
             self.known[asked] = Trial(asked, self.valid.errors(texts), self.tokens)
@@ -288,14 +289,15 @@ def report(texts, cpu, wall, points: Points, dev: Part, seconds: float) -> dict[
     """Print the tables; what goes into the JSON object."""
     result: dict[str, Any] = {}
     errors = {key: dev.errors(found) for key, found in texts.items()}
-    head = f"\n{'':24}{'beam':>5}  {'weight':>6} {'bonus':>6} {'mbr':>5}  {'WER % (interval)':26}"
+    head = f"\n{'':24}{'beam':>5}  {'weight':>6} {'bonus':>6} {'blank':>5} {'mbr':>5}  {'WER % (interval)':26}"
     print(f"{head}{'CPU s':>8}{'wall s':>8}{'x real time':>12}")
     for (name, beam), wrong in errors.items():
         value, low, high = rate(wrong, dev)
         point, key = points[name][beam], (name, beam)
         shown = f"{value:.2f} ({low:.2f} .. {high:.2f})"
         times = f"{cpu[key]:8.2f}{wall[key]:8.2f}{seconds / cpu[key]:12.0f}"
-        print(f"{name:24}{beam:5}  {point.lm_weight:6.2f} {point.insertion_bonus:6.2f} {point.mbr:5.2f}  {shown:26}{times}")
+        tuned = f"{point.lm_weight:6.2f} {point.insertion_bonus:6.2f} {point.blank_penalty:5.2f} {point.mbr:5.2f}"
+        print(f"{name:24}{beam:5}  {tuned}  {shown:26}{times}")
         label = f"{name.replace(', ', '_')}_{beam}"
         result |= {f"wer_{label}": value, f"wer_interval_{label}": [low, high], f"cpu_s_{label}": round(cpu[key], 3)}
     print("\nours minus theirs, WER in points (paired interval), and their time over ours")

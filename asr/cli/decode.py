@@ -26,9 +26,9 @@ out=FOLDER.
 Either ends with exit code 3 when a recording could not be decoded; the others
 are decoded nevertheless.
 
-The third form finds lm_weight, insertion_bonus, beam and mbr on a validation
-manifest and keeps them beside the model: the same lm= (and lexicon=) then uses
-them. What does not help there stays off.
+The third form finds lm_weight, insertion_bonus, blank_penalty, beam and mbr on
+a validation manifest and keeps them beside the model: the same lm= (and
+lexicon=) then uses them. What does not help there stays off.
 
   asr-decode model=runs/fsdd manifest=data/fsdd/test.jsonl out=runs/fsdd/hyp.jsonl
   asr-decode tune=true model=runs/so762 manifest=data/valid.jsonl lm=words.arpa

@@ -19,8 +19,9 @@ DEFAULT_BEAM = 16
 DEFAULT_LM_WEIGHT = 0.5
 DEFAULT_INSERTION_BONUS = 0.0
 DEFAULT_MBR = 0.0
+DEFAULT_BLANK_PENALTY = 0.0
 #: what tuning finds, and what is typed wins over
-TUNED_KEYS = ("beam", "lm_weight", "insertion_bonus", "mbr")
+TUNED_KEYS = ("beam", "lm_weight", "insertion_bonus", "blank_penalty", "mbr")
 
 
 @dataclass
@@ -48,6 +49,9 @@ class DecodeOptions:
     lm_weight: float | None = None
     #: added to the score for each word, natural logarithm; null: as tuned, else 0
     insertion_bonus: float | None = None
+    #: taken from the logarithm of the blank in each frame, at least 0: for a network that leaves out too much; null: as tuned,
+    #: else 0
+    blank_penalty: float | None = None
     #: take the text of fewest expected errors (minimum Bayes risk) by the posterior to this power, 1 as it is, in place of the
     #: likeliest text; 0: the likeliest; null: as tuned, else 0
     mbr: float | None = None
@@ -71,7 +75,7 @@ class DecodeOptions:
     pauses: str = "level"
     #: recordings with several channels: mix (their mean) | first | error
     channels: str = "mix"
-    #: find beam, lm_weight, insertion_bonus and mbr on a manifest with transcripts, and keep them beside the model
+    #: find beam, lm_weight, insertion_bonus, blank_penalty and mbr on a manifest with transcripts, and keep them beside the model
     tune: bool = False
 
     def __post_init__(self) -> None:
@@ -90,7 +94,7 @@ class DecodeOptions:
         if not 1 <= self.nbest <= (self.beam or WIDEST_BEAM):
             limit = f"beam={self.beam}" if self.beam else WIDEST_BEAM
             raise UsageError(f"nbest must lie between 1 and {limit}, got {self.nbest}")
-        for name in ("lm_weight", "insertion_bonus", "mbr"):
+        for name in ("lm_weight", "insertion_bonus", "blank_penalty", "mbr"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise UsageError(f"{name} must be a finite number, got {value}")

@@ -3,9 +3,9 @@
 Errors are counted on a coarse grid of language-model weight and insertion bonus, then on a finer one around the best point.
 Counts of one sample are noisy, and the lowest of many is low by luck in part: a quadratic surface is fitted to the low ones (Box
 and Wilson, J. R. Stat. Soc. B 1951), and the best point is the one of those counted where the surface is lowest. The beam is the
-smallest one that is as good. What costs time stays off unless a paired bootstrap over speakers (Bisani & Ney, ICASSP 2004) finds
-it better than the best setting without it: hypotheses of fewest expected errors in place of the likeliest ones, around which
-weights are then looked for once more, and the language model.
+smallest one that is as good. What makes the search another one stays off unless a paired bootstrap over speakers (Bisani & Ney,
+ICASSP 2004) finds it better than the best setting without it: a penalty of the blank, hypotheses of fewest expected errors in
+place of the likeliest ones, and the language model.
 """
 
 import itertools
@@ -39,6 +39,8 @@ BEAMS = (4, 8, 16, 32, 64)
 BEAM_TOLERANCE = 0.001
 #: exponents of the search's posterior among which the most telling confidences are looked for
 SCALES = (1.0, 0.6, 0.35, 0.2, 0.1)
+#: penalties of the blank, tried as long as each is better than the one before
+PENALTIES = (0.5, 1.0, 1.5, 2.0, 3.0)
 #: exponents of the posterior by which the hypothesis of fewest expected errors is taken
 MBR = (1.0, 0.5, 0.25)
 #: share of the bootstrap draws in which the language model, or the hypotheses of fewest expected errors, must make fewer errors
@@ -179,9 +181,17 @@ def tune(bench: Bench, utterances: Sequence[Utterance], decoder: str, *, unit: s
 
 
 def best_trial(bench: Bench, grid: Sequence[Weights], groups: np.ndarray, *, lm: bool) -> Trial:
-    """From a coarse grid on: the weights of the best likeliest hypotheses or, if they are better for certain, of those of least
-    risk. groups (N,) are those of `group_by_speaker`."""
-    likeliest = _settled(bench, [bench.measure(weights) for weights in grid], lm=lm)
+    """The best weights, from a coarse grid on. groups (N,) are those of `group_by_speaker`.
+
+    A penalty of the blank, and then the hypotheses of least risk, are taken where they are better for certain.
+    """
+    plain = best = _settled(bench, [bench.measure(weights) for weights in grid], lm=lm)
+    for penalty in PENALTIES:
+        tried = _settled(bench, [bench.measure(replace(best.weights, blank_penalty=penalty))], lm=lm)
+        if tried.total >= best.total:
+            break
+        best = tried
+    likeliest = best if share_of_wins(best.errors, plain.errors, groups) >= SURE_ENOUGH else plain
     risky = min((bench.measure(replace(likeliest.weights, mbr=power)) for power in MBR), key=lambda trial: trial.total)
     sure = share_of_wins(risky.errors, likeliest.errors, groups) >= SURE_ENOUGH
     return _settled(bench, [risky], lm=lm) if sure else likeliest

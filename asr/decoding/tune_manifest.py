@@ -131,6 +131,7 @@ def _entry(loaded: LoadedModel, tuning: Tuning, sums: dict[str, str], asked: str
         calibration_error_after=tuning.calibration.error_after,
         utterances=tuning.utterances,
         mbr=best.weights.mbr,
+        blank_penalty=best.weights.blank_penalty,
     )
 
 

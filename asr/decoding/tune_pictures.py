@@ -17,7 +17,7 @@ SPAN = 0.5
 
 def table(tuning: Tuning) -> str:
     """The best settings with their error rates, one per line."""
-    rows = [("setting", "lm_weight", "insertion_bonus", "beam", "mbr", f"{tuning.unit} errors", "rate")]
+    rows = [("setting", "lm_weight", "insertion_bonus", "blank_penalty", "beam", "mbr", f"{tuning.unit} errors", "rate")]
     named: list[tuple[str, Trial | None]] = [("greedy", tuning.greedy)]
     if tuning.without.weights.decoder != "greedy":
         named.append((f"{tuning.without.weights.decoder}, no language model", tuning.without))
@@ -34,7 +34,9 @@ def draw_surface(tuning: Tuning, *, title: str) -> bytes:
     figure = _figure(11, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
     searched = tuning.with_lm is not None
-    likeliest = [one for one in tuning.trials if one.weights.mbr == 0]  # one point has one rate
+    weights = (tuning.with_lm or tuning.without).weights
+    shown = {"mbr": 0.0, "blank_penalty": weights.blank_penalty}  # one point has one rate
+    likeliest = [one for one in tuning.trials if shown.items() <= vars(one.weights).items()]
     trials = [one for one in likeliest if one.weights.decoder != "greedy" and one not in tuning.beams]
     if searched:
         _plane(figure, left, [one for one in trials if one.weights.lm_weight > 0], tuning.unit)
@@ -49,9 +51,8 @@ def draw_surface(tuning: Tuning, *, title: str) -> bytes:
             ylabel=f"{tuning.unit} error rate (%)",
             title="Without a language model",
         )
-    weights = (tuning.with_lm or tuning.without).weights
     if searched:
-        name = f"best, with mbr={weights.mbr:g}" if weights.mbr else "best"
+        name = ", with ".join(["best", *(f"{key}={value:g}" for key in shown if (value := getattr(weights, key)))])
         star = {"color": "white", "markeredgecolor": "black", "markersize": 16, "clip_on": False}
         left.plot(weights.lm_weight, weights.insertion_bonus, "*", label=name, **star)
         left.legend(loc="upper right", fontsize=9)
@@ -87,10 +88,11 @@ def draw_calibration(calibration: Calibration, *, title: str) -> bytes:
 
 def _numbers(trial: Trial) -> tuple[str, ...]:
     if trial.weights.decoder == "greedy":
-        return "-", "-", "-", "-"
+        return "-", "-", "-", "-", "-"
     weights = trial.weights
-    lm_weight, mbr = (f"{value:g}" if value else "off" for value in (weights.lm_weight, weights.mbr))
-    return lm_weight, f"{weights.insertion_bonus:g}", f"{weights.beam}", mbr
+    switched = (weights.lm_weight, weights.blank_penalty, weights.mbr)
+    lm_weight, penalty, mbr = (f"{value:g}" if value else "off" for value in switched)
+    return lm_weight, f"{weights.insertion_bonus:g}", penalty, f"{weights.beam}", mbr
 
 
 def _plane(figure: Figure, axes: Axes, trials: list[Trial], unit: str) -> None:

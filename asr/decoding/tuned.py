@@ -53,6 +53,8 @@ class Tuned:
     utterances: int
     #: 0: the likeliest hypothesis, as files say that were written before there was another
     mbr: float = 0.0
+    #: 0 in files that were written before there was another
+    blank_penalty: float = 0.0
 
     @property
     def lm_is_off(self) -> bool:
@@ -116,7 +118,7 @@ def _checked(entry: dict[str, Any]) -> Tuned:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError
     made = Tuned(**entry)
-    if made.decoder not in SEARCHES or made.beam < 1 or made.lm_weight < 0 or made.mbr < 0:
+    if made.decoder not in SEARCHES or made.beam < 1 or min(made.lm_weight, made.mbr, made.blank_penalty) < 0:
         raise ValueError
     if made.slope <= 0 or made.confidence_scale <= 0:
         raise ValueError

@@ -13,7 +13,7 @@ from asr.decoding.calibrate import apply_map, bin_rows, calibration_error, fit_c
 from asr.decoding.emissions import fingerprint, load_emissions, save_emissions
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.options import DecodeOptions
-from asr.decoding.search import Search, Sources, Weights, choose_weights, open_search
+from asr.decoding.search import Search, Sources, Weights, choose_weights, open_search, without_blanks
 from asr.decoding.tune import MBR, Bench, Trial, best_trial, group_by_speaker, lowest, reference_tokens, share_of_wins, tune
 from asr.decoding.tune_manifest import tune_manifest, verdict
 from asr.decoding.tune_pictures import draw_calibration, draw_surface, table
@@ -113,6 +113,42 @@ def test_what_is_taken_of_the_posterior_is_tuned_after_the_weights(gain, expecte
     grid = [Weights("beam", 16, weight, bonus) for weight, bonus in itertools.product((0.4, 0.8, 1.1), (0.0, 1.0, 2.0))]
     assert best_trial(surface, grid, np.arange(SPEAKERS), lm=True).weights == expected
     assert {one.mbr for one in surface.asked} == {0.0, *MBR}
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.0, 0.0), (1.0, 0.0), (30.0, 1.5)], ids=["none", "one speaker", "all"])
+def test_a_penalty_of_the_blank_is_taken_where_it_is_better_for_certain(gain, expected):
+    """Lowest at 1.5, with another bonus there than without it."""
+
+    def errors(weights):
+        bonus = 1.0 - weights.blank_penalty
+        return 300 - gain * (1 - abs(weights.blank_penalty - 1.5) / 1.5) + 10 * (weights.insertion_bonus - bonus) ** 2
+
+    grid = [Weights("beam", 16, 0.8, bonus) for bonus in (0.0, 1.0, 2.0)]
+    best = best_trial(Surface(errors), grid, np.arange(SPEAKERS), lm=True).weights
+    assert best.blank_penalty == expected
+    assert best.insertion_bonus == 1.0 - expected
+
+
+def test_the_blank_is_less_likely_beside_all_others_and_rows_still_sum_to_one():
+    log_probs = np.log(np.random.default_rng(3).dirichlet(np.ones(len(TOKENS)), 6)).astype(np.float32)
+    shifted = without_blanks(log_probs, 0.7)
+    assert np.allclose(np.exp(shifted).sum(axis=1), 1.0, atol=1e-5)
+    apart = (shifted - shifted[:, 1:2]) - (log_probs - log_probs[:, 1:2])
+    assert np.allclose(apart[:, 0], -0.7, atol=1e-5)
+    assert np.allclose(apart[:, 1:], 0.0, atol=1e-5)
+    assert without_blanks(log_probs, 0.0) is log_probs
+    assert without_blanks(log_probs[:0], 0.7).shape == (0, len(TOKENS))
+
+
+def test_a_search_with_a_penalty_leaves_out_less():
+    log_probs = np.full((5, len(TOKENS)), np.log(0.01), np.float32)
+    log_probs[:, 0] = np.log(0.6)
+    log_probs[2, 2] = np.log(0.3)
+    found = [
+        Search(TOKENS, DecodeOptions(decoder="beam", blank_penalty=penalty))(log_probs, frame_shift_s=1.0, first_frame_s=0.0)[0]
+        for penalty in (0.0, 1.5)
+    ]
+    assert [one.tokens for one in found] == [(), (2,)]
 
 
 def test_the_lowest_point_of_noisy_counts_is_that_of_the_surface_below_them():
@@ -293,6 +329,7 @@ ENTRY = Tuned(
     calibration_error_after=0.02,
     utterances=10,
     mbr=0.5,
+    blank_penalty=1.0,
 )
 
 
@@ -351,10 +388,11 @@ def test_the_choice_stands_beside_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ({}, Weights("beam", 8, 0.7, 1.5, 0.5)),
-        ({"lm_weight": 0.0}, Weights("beam", 8, 0.0, 1.5, 0.5)),
-        ({"beam": 3, "insertion_bonus": 0.0}, Weights("beam", 3, 0.7, 0.0, 0.5)),
-        ({"mbr": 0.0}, Weights("beam", 8, 0.7, 1.5)),
+        ({}, Weights("beam", 8, 0.7, 1.5, 0.5, 1.0)),
+        ({"lm_weight": 0.0}, Weights("beam", 8, 0.0, 1.5, 0.5, 1.0)),
+        ({"beam": 3, "insertion_bonus": 0.0}, Weights("beam", 3, 0.7, 0.0, 0.5, 1.0)),
+        ({"mbr": 0.0}, Weights("beam", 8, 0.7, 1.5, 0.0, 1.0)),
+        ({"blank_penalty": 0.5}, Weights("beam", 8, 0.7, 1.5, 0.5, 0.5)),
     ],
 )
 def test_what_is_typed_wins_over_what_was_tuned(typed, expected):

@@ -51,6 +51,11 @@ SEARCHES = {
     "V1-negative-weight": (["lm=LM", "lm_weight=-1"], "lm_weight must not be negative, got -1.0"),
     "V1-infinite-bonus": (["lm=LM", "insertion_bonus=-inf"], "insertion_bonus must be a finite number, got -inf"),
     "V1-negative-risk": (["mbr=-1"], "mbr must not be negative, got -1.0"),
+    "V1-negative-penalty": (["blank_penalty=-1"], "blank_penalty must not be negative, got -1.0"),
+    "V1-penalty-of-greedy": (
+        ["blank_penalty=1", "decoder=greedy"],
+        "blank_penalty= needs decoder=beam or decoder=lexicon, got decoder=greedy",
+    ),
     "V1-endless-risk": (["mbr=inf"], "mbr must be a finite number, got inf"),
     "V1-risk-of-greedy": (["mbr=1", "decoder=greedy"], "mbr= needs decoder=beam or decoder=lexicon, got decoder=greedy"),
     "V1-weight-of-nothing": (["lm_weight=1"], "lm_weight= needs lm=FILE"),
