@@ -1,5 +1,6 @@
 """The search that the options ask for, with its language model, dictionary and hot words: emissions in, hypotheses out."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -197,8 +198,9 @@ def without_blanks(log_probs: np.ndarray, penalty: float) -> np.ndarray:
     if penalty == 0.0 or log_probs.ndim != 2 or not log_probs.size:
         return log_probs
     shifted = log_probs.astype(np.float32)
+    left = np.log1p(np.exp(shifted[:, :1]) * np.float32(math.expm1(-penalty)))  # of a sum of one
     shifted[:, 0] -= penalty
-    return shifted - np.logaddexp.reduce(shifted, axis=1, keepdims=True)
+    return shifted - left
 
 
 def open_search(
