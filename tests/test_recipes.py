@@ -367,7 +367,7 @@ def test_each_speaker_is_left_out_in_turn(dry, tmp_path: Path):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_commands_of_its_readme_are_accepted(recipe: str, dry, tmp_path: Path):
     blocks = re.findall(r"^```bash\n(.*?)^```", readme(recipe), flags=re.MULTILINE | re.DOTALL)
-    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    commands = [shlex.split(line) for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     assert len(commands) >= 3
     for command in commands:
         if command[0] == "torchrun":
