@@ -19,7 +19,7 @@ without which it cannot end the last word. It adds up paths (log_add) or takes t
 
 Each system is tuned on the validation manifest by the procedure of `asr-decode tune=true`: a grid of language-model weights and
 word bonuses with the first beam, then, for each beam, a finer grid around the best point as long as that moves. Ours also tries,
-as it does there, a penalty of the blank and the hypothesis of fewest expected errors, which the peers do not have. Then all
+as it does there, a penalty of the blank and the hypothesis of fewest expected errors, which the peers do not have; not with --plain. Then all
 decode the `dev` manifest in turns, round by round; a system's time is that of its shortest round: processor time of the process,
 which other work on the machine moves less than wall time does. Emissions, language model and weights are kept in --folder and
 used again.
@@ -51,7 +51,7 @@ from asr.data.manifest import read_manifest
 from asr.decoding.beam import BeamDecoder, BeamOptions
 from asr.decoding.emissions import fingerprint, hear_manifest, load_emissions, save_emissions
 from asr.decoding.recognizer import DecodeOptions, Recognizer
-from asr.decoding.search import Weights, without_blanks
+from asr.decoding.search import Weights, with_blank_penalty
 from asr.decoding.tune import BONUSES, LM_WEIGHTS, Trial, best_trial
 from asr.models.package import load_model
 from asr.scoring.edits import align, count, split_tokens
@@ -101,7 +101,7 @@ class Ours:
         weights = {"lm_weight": point.lm_weight, "insertion_bonus": point.insertion_bonus, "mbr": point.mbr}
         options = BeamOptions(beam=point.beam, **weights)
         decoder = BeamDecoder(self.tokenizer, options, language_model=self.model, lexicon=self.lexicon)
-        return lambda log_probs: decoder.decode(without_blanks(log_probs, point.blank_penalty))[0].text
+        return lambda log_probs: decoder.decode(with_blank_penalty(log_probs, point.blank_penalty))[0].text
 
 
 class Pyctcdecode:
@@ -194,13 +194,14 @@ def decode_all(decode: Decode, part: Part) -> list[str]:
 class Surface:
     """Errors of a system on `valid` at any point, each counted once."""
 
-    def __init__(self, system: Any, valid: Part):
+    def __init__(self, system: Any, valid: Part, *, plain: bool):
         self.system, self.valid = system, valid
+        self.plain = plain or not isinstance(system, Ours)
         self.tokens = sum(map(len, valid.references))
         self.known: dict[Weights, Trial] = {}
 
     def measure(self, point: Weights) -> Trial:
-        asked = point if isinstance(self.system, Ours) else replace(point, mbr=0.0, blank_penalty=0.0)
+        asked = replace(point, mbr=0.0, blank_penalty=0.0) if self.plain else point
         if asked not in self.known:
             texts = decode_all(self.system.ready(asked), self.valid)
             self.known[asked] = Trial(asked, self.valid.errors(texts), self.tokens)
@@ -230,7 +231,7 @@ def tune_all(asked: argparse.Namespace, systems: dict[str, Any], valid: Part, st
         saved = {"state": state, "systems": {}}
     for name, system in systems.items():
         if name not in saved["systems"]:
-            surface = Surface(system, valid)
+            surface = Surface(system, valid, plain=asked.plain)
             grid = [Weights("beam", asked.beams[0], *pair) for pair in itertools.product(LM_WEIGHTS, BONUSES)]
             start = min((surface.measure(point) for point in grid), key=lambda trial: trial.total).weights
             if isinstance(system, Flashlight):
@@ -321,6 +322,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where emissions, language model and weights are kept")
     parser.add_argument("--beams", type=int, nargs="+", default=[16, 100])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--plain", action="store_true", help="ours without what the peers do not have; needs a --folder of its own"
+    )
     asked = parser.parse_args()
     try:
         import flashlight.lib.text.decoder.kenlm  # noqa: F401
@@ -339,6 +343,7 @@ def main() -> None:
         "flashlight": Flashlight(loaded.tokenizer, arpa),
     }
     state = {"emissions": [float(sum(rows.sum() for rows in part.emissions)) for part in (valid, dev)], "beams": asked.beams}
+    state |= {"plain": True} if asked.plain else {}
     points = tune_all(asked, systems, valid, state)
     load = os.getloadavg()[0]
     texts, cpu, wall = race(systems, points, dev, asked.beams, asked.rounds)

@@ -37,7 +37,7 @@ class Weights:
     insertion_bonus: float
     #: 0: the likeliest hypothesis; above: that of fewest expected errors, by the posterior to this power
     mbr: float = DEFAULT_MBR
-    #: see `without_blanks`
+    #: see `with_blank_penalty`
     blank_penalty: float = DEFAULT_BLANK_PENALTY
 
 
@@ -83,7 +83,7 @@ class Search:
         if self._decoder is None:
             found = [greedy_decode(log_probs, self.spell, **times)]
         else:
-            log_probs = without_blanks(log_probs, self.weights.blank_penalty)
+            log_probs = with_blank_penalty(log_probs, self.weights.blank_penalty)
             found = self._decoder.decode(log_probs, **times)[: self.options.nbest]
         if self.options.needs_words:
             found = [one if one.words else replace(one, words=words_of(one, self.tokenizer, log_probs, **times)) for one in found]
@@ -189,7 +189,7 @@ def choose_weights(options: DecodeOptions, tuned: Tuned | None) -> Weights:
     )
 
 
-def without_blanks(log_probs: np.ndarray, penalty: float) -> np.ndarray:
+def with_blank_penalty(log_probs: np.ndarray, penalty: float) -> np.ndarray:
     """(T', V) natural logarithms in which the blank, at 0, is e^penalty times less likely beside all others; 0 changes nothing.
 
     A network that CTC has taught on little speech takes the blank where it is in doubt, and leaves out what it cannot tell. A

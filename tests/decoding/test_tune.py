@@ -13,7 +13,7 @@ from asr.decoding.calibrate import apply_map, bin_rows, calibration_error, fit_c
 from asr.decoding.emissions import fingerprint, load_emissions, save_emissions
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.options import DecodeOptions
-from asr.decoding.search import Search, Sources, Weights, choose_weights, open_search, without_blanks
+from asr.decoding.search import Search, Sources, Weights, choose_weights, open_search, with_blank_penalty
 from asr.decoding.tune import MBR, Bench, Trial, best_trial, group_by_speaker, lowest, reference_tokens, share_of_wins, tune
 from asr.decoding.tune_manifest import tune_manifest, verdict
 from asr.decoding.tune_pictures import draw_calibration, draw_surface, table
@@ -131,13 +131,13 @@ def test_a_penalty_of_the_blank_is_taken_where_it_is_better_for_certain(gain, ex
 
 def test_the_blank_is_less_likely_beside_all_others_and_rows_still_sum_to_one():
     log_probs = np.log(np.random.default_rng(3).dirichlet(np.ones(len(TOKENS)), 6)).astype(np.float32)
-    shifted = without_blanks(log_probs, 0.7)
+    shifted = with_blank_penalty(log_probs, 0.7)
     assert np.allclose(np.exp(shifted).sum(axis=1), 1.0, atol=1e-5)
     apart = (shifted - shifted[:, 1:2]) - (log_probs - log_probs[:, 1:2])
     assert np.allclose(apart[:, 0], -0.7, atol=1e-5)
     assert np.allclose(apart[:, 1:], 0.0, atol=1e-5)
-    assert without_blanks(log_probs, 0.0) is log_probs
-    assert without_blanks(log_probs[:0], 0.7).shape == (0, len(TOKENS))
+    assert with_blank_penalty(log_probs, 0.0) is log_probs
+    assert with_blank_penalty(log_probs[:0], 0.7).shape == (0, len(TOKENS))
 
 
 def test_a_search_with_a_penalty_leaves_out_less():
