@@ -18,11 +18,11 @@ without which it cannot end the last word. It adds up paths (log_add) or takes t
 `valid`. Ours runs as asr-decode runs it; it also gives times and confidences of words, which the peers are not asked for.
 
 Each system is tuned on the validation manifest by the procedure of `asr-decode tune=true`: a grid of language-model weights and
-word bonuses with the first beam, then, for each beam, a finer grid around the best point as long as that moves. Ours also tries,
-as it does there, a penalty of the blank and the hypothesis of fewest expected errors, which the peers do not have; not with
---plain. Then all decode the `dev` manifest in turns, round by round; a system's time is that of its shortest round:
-processor time of the process, which other work on the machine moves less than wall time does. Emissions, language model and weights are kept in
---folder and used again.
+word bonuses with the first beam, then, for each beam, a finer grid around the best point as long as that moves. Ours also
+tries, as it does there, a penalty of the blank and the hypothesis of fewest expected errors, which the peers do not have; not
+with --plain. Then all decode the `dev` manifest in turns, round by round; a system's time is that of its shortest round:
+processor time of the process, which other work on the machine moves less than wall time does. Emissions, language model and
+weights are kept in --folder and used again.
 
     pip install --no-deps pyctcdecode==0.5.0 pygtrie flashlight-text==0.0.7 ufal-kenlm      (Python up to 3.12)
     python benchmarks/decoding.py --model runs/so762/characters --data data/speechocean762 --folder /tmp/decoding
