@@ -100,11 +100,6 @@ def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.view(torch.int16).numpy().view(np.uint16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
-def _widened(x: Tensor, room: Tensor) -> Tensor:
-    """x, or where it is stored in fewer bits than `room`, its copy there."""
-    return x if x.dtype == room.dtype else room[: len(x)].copy_(x)
-
-
 def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -179,6 +174,7 @@ def _forward(
 ) -> Saved:
     """One direction over `_rows` x (R, D), from outputs (B, P) and states (B, H) in the order of the rows, or from zero."""
     from asr.models import cell_kernels as kernels
+    from asr.models.product_kernels import PANEL, multiply, panels
 
     width, count, steps = options.width, len(plan.frames), plan.steps[way]
     gates = torch.addmm(w.bias.to(x.dtype), x, w.w_in.t())
@@ -188,20 +184,18 @@ def _forward(
     states = torch.empty(count + begin, width if options.cell == "lstm" else 0, dtype=_wide(x.dtype))
     outputs[count:] = 0.0 if out is None else out
     states[count:] = 0.0 if state is None else state[:, : states.shape[1]]
-    transposed = w.w_rec.t().to(states.dtype).contiguous()
     inner = x.new_empty(count if options.cell == "gru" else 0, width)
     most = max((step.rows for step in steps), default=0)
-    room, scratch = states.new_empty(most, outputs.shape[1]), states.new_empty(most, transposed.shape[1])
-    peephole = _numpy(_peephole(options, w, states))
-    arrays = [_numpy(tensor) for tensor in (gates, states, hidden, inner, scratch)]
+    recurrent, peephole = states.new_empty(most, len(w.w_rec)), _numpy(_peephole(options, w, states))
+    arrays = [_numpy(tensor) for tensor in (gates, states, hidden, inner, recurrent)]
+    matrix, sums, before = panels(_numpy(w.w_rec).T), _numpy(states.new_empty(most * PANEL)), _numpy(outputs)
     for step in steps:
         row, rows, previous, carried = step
-        if carried:
-            torch.mm(_widened(outputs[previous : previous + carried], room), transposed, out=scratch[:carried])
+        multiply(before, previous, carried, matrix, sums, arrays[4], False)
         if carried < rows:
-            scratch[carried:rows] = 0.0
+            recurrent[carried:rows] = 0.0
         if options.cell == "gru":
-            scratch[:rows, 2 * width :] += w.extra
+            recurrent[:rows, 2 * width :] += w.extra
             kernels.gru_forward(arrays[0], arrays[4], arrays[3], arrays[2], *step, count)
             continue
         if options.cell == "rnn":
@@ -275,6 +269,7 @@ def _backward(reading: Reading, wanted: bool) -> tuple[Tensor | None, ...]:
 def _back_through_time(reading: Reading) -> Returned:
     """Step by step from the last one read."""
     from asr.models import cell_kernels as kernels
+    from asr.models.product_kernels import PANEL, multiply, panels
 
     options, x, plan, way, w, saved, above, ends = reading
     width, count, steps = options.width, len(plan.frames), plan.steps[way]
@@ -282,11 +277,10 @@ def _back_through_time(reading: Reading) -> Returned:
     # Not in place of the activations: a graph may be walked twice.
     sums = x.new_empty(len(x), (4 if gru else len(options.gates)) * width)
     sums[count:] = 0.0
-    recurrent = sums[:, : 3 * width] if gru else sums
     w_rec = torch.cat([w.w_rec[2 * width :], w.w_rec[: 2 * width]]) if gru else w.w_rec  # q, r, z as in sums
-    w_rec = w_rec.to(saved.states.dtype)
-    grad_out, room = saved.states.new_zeros(size, saved.out.shape[1]), saved.states.new_empty(size, len(w_rec))
-    grad_cell = saved.states.new_zeros(size, width if options.cell == "lstm" else 0)
+    wide = _wide(x.dtype)
+    grad_out = torch.zeros(size, saved.out.shape[1], dtype=wide)
+    grad_cell = torch.zeros(size, width if options.cell == "lstm" else 0, dtype=wide)
     if ends[0] is not None:
         grad_out += ends[0]
     if ends[1] is not None and options.cell == "lstm":
@@ -297,6 +291,8 @@ def _back_through_time(reading: Reading) -> Returned:
     from_above = above if w.w_proj is None else x.new_zeros(1, width)
     tensors = (saved.gates, peephole, saved.states, sums, from_above, grad_hidden, grad_cell, grad_peephole, saved.hidden)
     gates, peep, states, sums_, up, later, cell, grad_peep, hidden = (_numpy(tensor) for tensor in tensors)
+    matrix, added, out = panels(_numpy(w_rec)), _numpy(torch.empty(size * PANEL, dtype=wide)), _numpy(grad_out)
+    entered = sums_[:, : 3 * width] if gru else sums_
     for number, step in reversed(list(enumerate(steps))):
         row, rows, _, carried = step
         if w.w_proj is not None:
@@ -313,10 +309,8 @@ def _back_through_time(reading: Reading) -> Returned:
         if options.truncation and number and edge % options.truncation == 0:
             grad_out[:rows] = 0.0
             grad_cell[:rows] = 0.0
-        elif gru:
-            grad_out[:carried].addmm_(_widened(recurrent[row : row + carried], room), w_rec)
-        elif carried:
-            torch.mm(_widened(sums[row : row + carried], room), w_rec, out=grad_out[:carried])
+        else:
+            multiply(entered, row, carried, matrix, added, out, gru)
     return Returned(sums, grad_out, grad_cell, grad_peephole)
 
 
