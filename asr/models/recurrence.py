@@ -4,8 +4,7 @@ The valid frames of a batch become the rows of one matrix, step by step, longest
 products with the inputs are one product per direction, each step multiplies only the rows that are still running, and the
 gradient of each weight is one product over all steps. The two directions run side by side, each on half of the threads.
 Computes in float32, float64 (for tests) or bfloat16, whichever x has; equal to `asr.models.cells.Cell.unroll`. The recurrent
-products of single steps are in float32 for bfloat16, too: they are too small to gain by it, and each call would have memory and
-for each new shape code made for it.
+products of single steps are too small for a library: they have compiled loops of their own (`product_kernels`).
 """
 
 import os

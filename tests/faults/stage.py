@@ -23,6 +23,7 @@ LOADED_ONCE = (
     "asr.config",
     "asr.decoding.transcribe",
     "asr.models.cell_kernels",
+    "asr.models.product_kernels",
     "asr.scoring.report",
     "asr.training.train",
     "tests.faults.commands",

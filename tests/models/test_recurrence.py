@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from asr.models import recurrence, recurrent
+from asr.models import product_kernels, recurrence, recurrent
 from asr.models.cells import CellOptions
 from asr.models.recurrence import make_plan
 from asr.models.recurrent import RecurrentLayer
@@ -166,6 +166,33 @@ def test_bfloat16_is_rounded_as_torch_rounds_it():
     y = np.empty(5000, dtype=np.float32)
     there_and_back(x.numpy(), np.empty(5000, dtype=np.uint16), y)
     np.testing.assert_array_equal(y, x.bfloat16().float().numpy())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("size", "columns"), [(1, 1), (4, 128), (7, 21), (24, 300), (3, 129)])
+def test_products_of_few_rows_are_those_of_torch(dtype, size, columns):
+    """Of any number of rows from the first asked for, written or added, and not one row or column more."""
+    torch.manual_seed(size)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    x, matrix = torch.randn(16, size + 2).to(dtype), torch.randn(size, columns).to(dtype)
+    laid = product_kernels.panels(recurrence._numpy(matrix))
+    for rows in (0, 1, 2, 3, 4, 6, 7, 13):
+        exact = x[2 : 2 + rows, :size].double() @ matrix.double()
+        for add in (False, True):
+            start = torch.randn(15, columns).to(wide)
+            out, sums = start.clone(), np.full(15 * product_kernels.PANEL, np.nan, dtype=start.numpy().dtype)
+            product_kernels.multiply(recurrence._numpy(x)[:, :size], 2, rows, laid, sums, out.numpy(), add)
+            wanted = exact + start[:rows] if add else exact
+            assert torch.allclose(out[:rows].double(), wanted, rtol=0, atol=1e-13 if dtype == torch.float64 else 3e-5)
+            assert torch.equal(out[rows:], start[rows:])
+
+
+def test_a_product_hands_on_what_is_not_a_number():
+    matrix, sums, out = np.ones((4, 3), dtype=np.float32), np.empty(2 * product_kernels.PANEL, dtype=np.float32), np.zeros((2, 3))
+    x = np.array([[1.0, np.nan, 0.0, 0.0], [1.0, 2.0, 3.0, 4.0]], dtype=np.float32)
+    product_kernels.multiply(x, 0, 2, product_kernels.panels(matrix), sums, out, False)
+    assert np.isnan(out[0]).all()
+    assert out[1].tolist() == [10.0, 10.0, 10.0]
 
 
 def test_kernels_work_where_no_cache_can_be_written(monkeypatch):
