@@ -39,8 +39,8 @@ class Plan(NamedTuple):
     order: Tensor
     #: (B,) utterance -> row of its last frame in the forward direction; of its start where it has none.
     last: Tensor
-    #: For each direction its steps in the order of reading.
-    steps: tuple[list[Step], list[Step]]
+    #: For each direction (S, 4) its steps, a `Step` each, in the order of reading.
+    steps: tuple[np.ndarray, np.ndarray]
     #: For each direction (R,) row -> row of the step before, R where there is none.
     before: tuple[Tensor, Tensor]
 
@@ -62,7 +62,7 @@ def make_plan(lengths: tuple[int, ...], frames: int, started: bool = False) -> P
             previous, carried = (own[-1].row, min(count, own[-1].rows)) if own else (len(rows), count if started else 0)
             own.append(Step(row, count, previous, carried))
             came[row : row + carried] = np.arange(previous, previous + carried)
-        steps.append(own)
+        steps.append(np.array(own, dtype=np.int64).reshape(-1, 4))
         before.append(torch.from_numpy(came))
     place = np.argsort(order)  # utterance -> its place among the rows of a step
     last = np.where(sizes > 0, starts[np.maximum(sizes - 1, 0)] + place, len(rows) + (place if started else 0))
@@ -172,8 +172,8 @@ def _forward(
     options: CellOptions, x: Tensor, plan: Plan, way: int, w: Weights, out: Tensor | None, state: Tensor | None
 ) -> Saved:
     """One direction over `_rows` x (R, D), from outputs (B, P) and states (B, H) in the order of the rows, or from zero."""
-    from asr.models import cell_kernels as kernels
-    from asr.models.product_kernels import PANEL, multiply, panels
+    from asr.models import layer_kernels as kernels
+    from asr.models.product_kernels import PANEL, panels
 
     width, count, steps = options.width, len(plan.frames), plan.steps[way]
     gates = torch.addmm(w.bias.to(x.dtype), x, w.w_in.t())
@@ -184,25 +184,21 @@ def _forward(
     outputs[count:] = 0.0 if out is None else out
     states[count:] = 0.0 if state is None else state[:, : states.shape[1]]
     inner = x.new_empty(count if options.cell == "gru" else 0, width)
-    most = max((step.rows for step in steps), default=0)
-    recurrent, peephole = states.new_empty(most, len(w.w_rec)), _numpy(_peephole(options, w, states))
-    arrays = [_numpy(tensor) for tensor in (gates, states, hidden, inner, recurrent)]
-    matrix, sums, before = panels(_numpy(w.w_rec).T), _numpy(states.new_empty(most * PANEL)), _numpy(outputs)
-    for step in steps:
-        row, rows, previous, carried = step
-        multiply(before, previous, carried, matrix, sums, arrays[4], False)
-        if carried < rows:
-            recurrent[carried:rows] = 0.0
-        if options.cell == "gru":
-            recurrent[:rows, 2 * width :] += w.extra
-            kernels.gru_forward(arrays[0], arrays[4], arrays[3], arrays[2], *step, count)
-            continue
-        if options.cell == "rnn":
-            kernels.rnn_forward(arrays[0], arrays[4], arrays[2], row, rows, options.activation == "relu")
-        else:
-            kernels.lstm_forward(arrays[0], arrays[4], peephole, arrays[1], arrays[2], *step, count, options.coupled)
-        if w.w_proj is not None:
-            torch.mm(hidden[row : row + rows], w.w_proj.t(), out=outputs[row : row + rows])
+    most = len(plan.order)
+    matrix, room = panels(_numpy(w.w_rec).T), _numpy(states.new_empty(most * PANEL))
+    recurrent = _numpy(states.new_empty(most, len(w.w_rec)))
+    gate, state_, hide, inside, given = (_numpy(tensor) for tensor in (gates, states, hidden, inner, outputs))
+    if options.cell == "gru":
+        assert w.extra is not None
+        kernels.read_gru(steps, gate, matrix, _numpy(w.extra), inside, hide, recurrent, room, count)
+    elif options.cell == "rnn":
+        kernels.read_rnn(steps, gate, matrix, hide, recurrent, room, options.activation == "relu")
+    else:
+        projection, projected = _projection(w, states, most)
+        peephole = _numpy(_peephole(options, w, states))
+        kernels.read_lstm(
+            steps, gate, matrix, peephole, state_, hide, given, projection, projected, recurrent, room, count, options.coupled
+        )
     return Saved(inner if options.cell == "rnn" else gates, inner if options.cell == "gru" else states, hidden, outputs)
 
 
@@ -211,6 +207,15 @@ def _peephole(options: CellOptions, w: Weights, states: Tensor) -> Tensor:
         assert w.extra is not None
         return w.extra.detach().to(states.dtype).contiguous()
     return states.new_zeros(len(options.gates) - 1, options.width)
+
+
+def _projection(w: Weights, states: Tensor, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The panels of the projection, empty without one, and room for what it gives in one step."""
+    from asr.models.product_kernels import panels
+
+    if w.w_proj is None:
+        return _numpy(w.w_rec).ravel()[:0], _numpy(states.new_empty(0, 0))
+    return panels(_numpy(w.w_proj).T), _numpy(states.new_empty(most, len(w.w_proj)))
 
 
 class Returned(NamedTuple):
@@ -267,8 +272,8 @@ def _backward(reading: Reading, wanted: bool) -> tuple[Tensor | None, ...]:
 
 def _back_through_time(reading: Reading) -> Returned:
     """Step by step from the last one read."""
-    from asr.models import cell_kernels as kernels
-    from asr.models.product_kernels import PANEL, multiply, panels
+    from asr.models import layer_kernels as kernels
+    from asr.models.product_kernels import PANEL, panels
 
     options, x, plan, way, w, saved, above, ends = reading
     width, count, steps = options.width, len(plan.frames), plan.steps[way]
@@ -284,32 +289,29 @@ def _back_through_time(reading: Reading) -> Returned:
         grad_out += ends[0]
     if ends[1] is not None and options.cell == "lstm":
         grad_cell += ends[1]
-    grad_hidden = grad_out if w.w_proj is None else x.new_empty(size, width)
-    peephole = _peephole(options, w, saved.states)
+    peephole = _peephole(options, w, grad_out)
     grad_peephole = torch.zeros_like(peephole) if options.peepholes else peephole[:0]
-    from_above = above if w.w_proj is None else x.new_zeros(1, width)
-    tensors = (saved.gates, peephole, saved.states, sums, from_above, grad_hidden, grad_cell, grad_peephole, saved.hidden)
-    gates, peep, states, sums_, up, later, cell, grad_peep, hidden = (_numpy(tensor) for tensor in tensors)
-    matrix, added, out = panels(_numpy(w_rec)), _numpy(torch.empty(size * PANEL, dtype=wide)), _numpy(grad_out)
-    entered = sums_[:, : 3 * width] if gru else sums_
-    for number, step in reversed(list(enumerate(steps))):
-        row, rows, _, carried = step
+    # Cut between frames t - 1 and t where t is a multiple of the truncation, whichever way one reads.
+    numbers = np.arange(len(steps))
+    edges = len(steps) - numbers if way else numbers
+    cut = (numbers > 0) & (edges % options.truncation == 0) if options.truncation else np.zeros(len(steps), dtype=bool)
+    matrix, room = panels(_numpy(w_rec)), _numpy(grad_out.new_empty(size * PANEL))
+    tensors = (saved.gates, saved.states, saved.hidden, sums, above, grad_out)
+    gates, states, hidden, entered, up, back = (_numpy(tensor) for tensor in tensors)
+    if gru:
+        kernels.back_gru(steps, cut, gates, states, hidden, entered, up, back, matrix, room, count)
+    elif options.cell == "rnn":
+        kernels.back_rnn(steps, cut, hidden, entered, up, back, matrix, room, options.activation == "relu")
+    else:
+        from_above, later, projection = up, back, matrix[:0]
         if w.w_proj is not None:
-            above[row : row + rows] += grad_out[:rows]  # now all of the gradient of these outputs
-            torch.mm(above[row : row + rows], w.w_proj, out=grad_hidden[:rows])
-        if gru:
-            kernels.gru_backward(gates, states, hidden, sums_, up, later, *step, count)
-        elif options.cell == "rnn":
-            kernels.rnn_backward(hidden, sums_, up, later, row, rows, options.activation == "relu")
-        else:
-            kernels.lstm_backward(gates, peep, states, sums_, up, later, cell, grad_peep, *step, count, options.coupled)
-        # Cut between frames t - 1 and t where t is a multiple of the truncation, whichever way one reads.
-        edge = len(steps) - number if way else number
-        if options.truncation and number and edge % options.truncation == 0:
-            grad_out[:rows] = 0.0
-            grad_cell[:rows] = 0.0
-        else:
-            multiply(entered, row, carried, matrix, added, out, gru)
+            from_above, later = _numpy(x.new_zeros(1, width)), _numpy(grad_out.new_empty(size, width))
+            projection = panels(_numpy(w.w_proj))
+        cell, peep, grad_peep = (_numpy(tensor) for tensor in (grad_cell, peephole, grad_peephole))
+        kernels.back_lstm(
+            *(steps, cut, gates, peep, states, entered, up, from_above, back, later, cell, grad_peep),
+            *(matrix, projection, room, count, options.coupled),
+        )
     return Returned(sums, grad_out, grad_cell, grad_peephole)
 
 
