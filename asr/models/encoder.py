@@ -27,6 +27,8 @@ class EncoderOptions:
     subsampling: int = 2
     #: Channels of each convolution of the conv front-end.
     conv_channels: int = 32
+    #: Further 3x3 convolutions behind those two, each added to what it reads (frontend=conv).
+    conv_blocks: int = 0
     #: Size of a linear layer between front-end and first recurrent layer; 0 leaves it out.
     projection: int = 0
     #: Cell of the layers: mlp (feed-forward) | rnn | lstm | gru.
@@ -78,6 +80,7 @@ class EncoderOptions:
         limits = {
             "subsampling": (1, 4),
             "conv_channels": (1, 4096),
+            "conv_blocks": (0, 64),
             "projection": (0, 2**16),
             "layers": (1, 8),
             "width": (1, 2**16),
@@ -89,6 +92,11 @@ class EncoderOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"encoder.{name}={value} is out of range: use a whole number from {low} to {high}")
+        if self.conv_blocks and self.frontend != "conv":
+            raise UsageError(
+                f"encoder.conv_blocks={self.conv_blocks} does not go with encoder.frontend={self.frontend}: it is for conv; "
+                "leave it out"
+            )
         if not 0 <= self.self_conditioned < self.layers:
             raise UsageError(
                 f"encoder.self_conditioned={self.self_conditioned} with encoder.layers={self.layers}: use 0 for none, or a layer "
@@ -151,8 +159,9 @@ class ConvFrontend(nn.Module):
     """Two 3x3 convolutions with ReLU; frequency is halved twice, time by the strides of `TIME_STRIDES`.
 
     (B, T, D) -> (B, ceil(T / subsampling), channels * ceil(D / 4)). Encoder frame t is centred on feature frame
-    subsampling * t. Frames beyond an utterance's length are re-zeroed before each convolution, so an utterance sees the same
-    zeros at its end in any batch. No statistic is taken over a batch.
+    subsampling * t. `conv_blocks` further ones keep that shape, x + ReLU(convolution of x): shortcuts as of He et al. (2016).
+    Frames beyond an utterance's length are re-zeroed after each convolution, so an utterance sees the same zeros at its end in
+    any batch. No statistic is taken over a batch.
     """
 
     def __init__(self, options: EncoderOptions, input_size: int):
@@ -161,18 +170,23 @@ class ConvFrontend(nn.Module):
         self.strides = TIME_STRIDES[options.subsampling]
         self.first = nn.Conv2d(1, channels, 3, stride=(self.strides[0], 2), padding=1)
         self.second = nn.Conv2d(channels, channels, 3, stride=(self.strides[1], 2), padding=1)
+        self.blocks = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(options.conv_blocks))
         self.output_size = channels * -(-input_size // 4)
         self.centre = 0.5
-        for layer in (self.first, self.second):
+        for layer in (self.first, self.second, *self.blocks):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         x = _masked(features, lengths).unsqueeze(1)
-        x = F.relu(self.first(x))
-        inner = -(-lengths // self.strides[0])
-        x = x * valid_frames(inner, x.shape[2])[:, None, :, None]
-        x = F.relu(self.second(x))
+        for layer, stride in zip((self.first, self.second), self.strides):
+            lengths = -(-lengths // stride)
+            x = layer(x)
+            valid = valid_frames(lengths, x.shape[2])[:, None, :, None]
+            x = x.mul_(valid).relu_()
+        for block in self.blocks:
+            x = x + block(x).mul_(valid).relu_()
         return x.transpose(1, 2).flatten(2)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import conv2d
 
 from asr.errors import UsageError
 from asr.models import encoder as encoder_module
@@ -18,6 +19,7 @@ OTHER = {
     "frontend": "stack",
     "subsampling": 3,
     "conv_channels": 5,
+    "conv_blocks": 2,
     "projection": 6,
     "cell": "gru",
     "layers": 1,
@@ -60,9 +62,9 @@ def run(encoder: Encoder, features: torch.Tensor) -> torch.Tensor:
 def shapes() -> list[dict[str, Any]]:
     names = ("frontend", "subsampling", "cell", "bidirectional")
     every = [dict(zip(names, shape)) for shape in product(FRONTENDS, (1, 2, 3, 4), CELLS, (True, False))]
-    return (
-        every + [{"cell": cell, "self_conditioned": 1} for cell in CELLS] + [{"cell": "mlp", "layers": 3, "self_conditioned": 2}]
-    )
+    blocks = [{"conv_blocks": 2, "subsampling": subsampling} for subsampling in (1, 4)]
+    conditioned = [{"cell": cell, "self_conditioned": 1} for cell in CELLS]
+    return every + blocks + conditioned + [{"cell": "mlp", "layers": 3, "self_conditioned": 2}]
 
 
 @pytest.mark.parametrize("options", shapes(), ids=lambda options: "-".join(str(value) for value in options.values()))
@@ -90,9 +92,25 @@ def test_lengths_of_every_short_utterance(frontend, subsampling):
         assert out.shape[1] == int(lengths) == encoder.output_length(frames) == -(-frames // subsampling)
 
 
+@pytest.mark.parametrize("subsampling", [1, 2, 3, 4])
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_the_convolutions_are_those_of_the_library_on_each_utterance_alone(subsampling, blocks):
+    frontend = ConvFrontend(EncoderOptions(subsampling=subsampling, conv_channels=4, conv_blocks=blocks), 11)
+    features, lengths = torch.randn(3, 23, 11), torch.tensor([23, 14, 1])
+    together = frontend(features, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        x = features[row : row + 1, None, :length]
+        for layer, stride in ((frontend.first, frontend.strides[0]), (frontend.second, frontend.strides[1])):
+            x = conv2d(x, layer.weight, layer.bias, stride=(stride, 2), padding=1).clamp(min=0)
+        for block in frontend.blocks:
+            x = x + conv2d(x, block.weight, block.bias, padding=1).clamp(min=0)
+        alone = torch.stack([x[0, :, t].flatten() for t in range(x.shape[2])])
+        assert torch.allclose(together[row, : len(alone)], alone, atol=1e-5)
+
+
 def test_a_conv_frame_is_centred_on_its_feature_frame():
-    for subsampling in (1, 2, 3, 4):
-        frontend = ConvFrontend(EncoderOptions(subsampling=subsampling, conv_channels=4), 11)
+    for subsampling, blocks in ((1, 0), (2, 0), (3, 0), (4, 0), (4, 2)):
+        frontend = ConvFrontend(EncoderOptions(subsampling=subsampling, conv_channels=4, conv_blocks=blocks), 11)
         features = torch.randn(1, 49, 11, requires_grad=True)
         (grad,) = torch.autograd.grad(frontend(features, torch.tensor([49]))[0, 6].sum(), features)
         seen = grad[0].abs().sum(dim=1).nonzero().flatten().tolist()
@@ -131,6 +149,7 @@ def test_every_option_changes_the_numbers():
         ("subsampling", 0),
         ("subsampling", 5),
         ("conv_channels", 0),
+        ("conv_blocks", -1),
         ("projection", -1),
         ("layers", 0),
         ("layers", 9),
@@ -179,7 +198,8 @@ def test_self_conditioning_draws_no_other_start_values():
 
 @pytest.mark.parametrize(("frontend", "cell", "conditioned"), [*product(FRONTENDS, CELLS, (0,)), ("conv", "lstm", 1)])
 def test_the_gradient_reaches_every_weight(frontend, cell, conditioned):
-    encoder = build(frontend=frontend, cell=cell, projection=5, self_conditioned=conditioned).train()
+    blocks = 2 * conditioned
+    encoder = build(frontend=frontend, cell=cell, projection=5, self_conditioned=conditioned, conv_blocks=blocks).train()
     run(encoder, torch.randn(2, 17, 11)).square().sum().backward()
     weights = dict(encoder.named_parameters())
     assert len(weights) >= (10 if cell == "mlp" else 16)
@@ -210,6 +230,10 @@ def test_start_values():
         ({"activation": "relu"}, "encoder.activation=relu does not go with encoder.cell=lstm: it is for rnn and mlp"),
         ({"context": 2}, "encoder.context=2 does not go with encoder.cell=lstm: it is for mlp"),
         ({"cell": "mlp", "truncation": 5}, "encoder.truncation=5 does not go with encoder.cell=mlp"),
+        (
+            {"frontend": "stack", "conv_blocks": 1},
+            "encoder.conv_blocks=1 does not go with encoder.frontend=stack: it is for conv",
+        ),
         ({"coupled": True, "forget_gate": False}, "encoder.coupled=true does not go with encoder.forget_gate=false"),
         ({"cell": "gru", "forget_bias": 2.0}, "encoder.forget_bias=2.0 does not go with encoder.cell=gru: it is for lstm"),
         ({"forget_gate": False, "forget_bias": 0.0}, "encoder.forget_bias=0.0 does not go with encoder.forget_gate=false"),
