@@ -15,6 +15,8 @@ from asr.models.recurrent import build_layer, valid_frames
 #: Time strides of the two convolutions for each subsampling.
 TIME_STRIDES = {1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2)}
 INITIALIZATIONS = ("orthogonal", "uniform")
+#: Start values of the residual convolutions are so much smaller: the front-end begins as one without them.
+BLOCK_GAIN = 0.3
 
 
 @dataclass
@@ -176,6 +178,9 @@ class ConvFrontend(nn.Module):
         for layer in (self.first, self.second, *self.blocks):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            for block in self.blocks:
+                block.weight.mul_(BLOCK_GAIN)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
