@@ -23,10 +23,7 @@ from asr.models.product_kernels import multiply
 def enter(outputs, previous, carried, rows, matrix, room, recurrent):
     """recurrent[:rows] get what the outputs before send; rows that nothing is carried on to get zero."""
     multiply(outputs, previous, carried, matrix, room, recurrent, False)
-    for b in range(carried, rows):
-        own = recurrent[b]
-        for j in range(len(own)):
-            own[j] = 0.0
+    recurrent[carried:rows] = 0.0
 
 
 @compiled()
