@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from asr.models.product_kernels import PANEL, multiply, panels
-from asr.models.recurrence import _numpy
+from asr.models.recurrence import array_of
 
 SHAPES = {"forward": (256, 1024), "backward": (1024, 256)}
 ROWS = (2, 4, 6, 12, 24, 48)
@@ -27,7 +27,7 @@ def sides(rows: int, size: int, columns: int) -> dict[str, Callable[[], object]]
     out, room = torch.empty(rows, columns), np.empty(rows * PANEL, dtype=np.float32)
     calls: dict[str, Callable[[], object]] = {"torch_fp32": lambda: torch.mm(x, matrix, out=out)}
     for name, dtype in (("ours_fp32", torch.float32), ("ours_bf16", torch.bfloat16)):
-        given, laid, result = _numpy(x.to(dtype)), panels(_numpy(matrix.to(dtype))), torch.empty(rows, columns)
+        given, laid, result = array_of(x.to(dtype)), panels(array_of(matrix.to(dtype))), torch.empty(rows, columns)
 
         def call(given=given, laid=laid, result=result) -> None:
             multiply(given, 0, rows, laid, room, result.numpy(), False)

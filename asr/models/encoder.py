@@ -13,7 +13,7 @@ from asr.models.device import low_precision_pays
 from asr.models.recurrent import build_layer, valid_frames
 
 #: Time strides of the two convolutions for each subsampling.
-TIME_STRIDES = {1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2)}
+TIME_STRIDES = {1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2), 6: (3, 2)}
 INITIALIZATIONS = ("orthogonal", "uniform")
 #: Start values of the residual convolutions are so much smaller: the front-end begins as one without them.
 BLOCK_GAIN = 0.3
@@ -25,7 +25,7 @@ class EncoderOptions:
 
     #: How features enter: conv (two 3x3 convolutions) | stack (neighbouring frames side by side).
     frontend: str = "conv"
-    #: Feature frames per encoder frame, 1 to 4.
+    #: Feature frames per encoder frame: 1, 2, 3, 4 or 6.
     subsampling: int = 2
     #: Channels of each convolution of the conv front-end.
     conv_channels: int = 32
@@ -79,8 +79,11 @@ class EncoderOptions:
         ):
             if getattr(self, name) not in choices:
                 raise UsageError(f"encoder.{name}={getattr(self, name)!r} is not known: choose one of {', '.join(choices)}")
+        if self.subsampling not in TIME_STRIDES:
+            raise UsageError(
+                f"encoder.subsampling={self.subsampling} is out of range: use one of {', '.join(map(str, TIME_STRIDES))}"
+            )
         limits = {
-            "subsampling": (1, 4),
             "conv_channels": (1, 4096),
             "conv_blocks": (0, 64),
             "projection": (0, 2**16),
@@ -183,7 +186,8 @@ class ConvFrontend(nn.Module):
                 block.weight.mul_(BLOCK_GAIN)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        x = _masked(features, lengths).unsqueeze(1)
+        # The one channel lies last, as those of the convolutions do: else the library takes the first one for the other layout.
+        x = _masked(features, lengths).unsqueeze(3).permute(0, 3, 1, 2)
         for layer, stride in zip((self.first, self.second), self.strides):
             lengths = -(-lengths // stride)
             x = _convolved(layer, x)
@@ -191,6 +195,8 @@ class ConvFrontend(nn.Module):
             x = x.mul_(valid).relu_()
         for block in self.blocks:
             x = x + _convolved(block, x).mul_(valid).relu_()
+        if x.requires_grad:
+            x.register_hook(_channels_last)  # what comes back lies as the projection takes it
         return x.transpose(1, 2).flatten(2)
 
 
@@ -199,8 +205,11 @@ def _convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
     The weights themselves stay as they are: the optimiser's moments, once read from a checkpoint, would lie otherwise than they.
     """
-    weight = layer.weight.contiguous(memory_format=torch.channels_last)
-    return F.conv2d(x, weight, layer.bias, layer.stride, layer.padding)
+    return F.conv2d(x, _channels_last(layer.weight), layer.bias, layer.stride, layer.padding)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 class StackFrontend(nn.Module):

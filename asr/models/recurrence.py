@@ -94,7 +94,7 @@ class Saved(NamedTuple):
     out: Tensor
 
 
-def _numpy(tensor: Tensor) -> np.ndarray:
+def array_of(tensor: Tensor) -> np.ndarray:
     """The memory of a tensor; bfloat16 as uint16."""
     return tensor.view(torch.int16).numpy().view(np.uint16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
@@ -185,17 +185,17 @@ def _forward(
     states[count:] = 0.0 if state is None else state[:, : states.shape[1]]
     inner = x.new_empty(count if options.cell == "gru" else 0, width)
     most = len(plan.order)
-    matrix, room = panels(_numpy(w.w_rec).T), _numpy(states.new_empty(most * PANEL))
-    recurrent = _numpy(states.new_empty(most, len(w.w_rec)))
-    gate, state_, hide, inside, given = (_numpy(tensor) for tensor in (gates, states, hidden, inner, outputs))
+    matrix, room = panels(array_of(w.w_rec).T), array_of(states.new_empty(most * PANEL))
+    recurrent = array_of(states.new_empty(most, len(w.w_rec)))
+    gate, state_, hide, inside, given = (array_of(tensor) for tensor in (gates, states, hidden, inner, outputs))
     if options.cell == "gru":
         assert w.extra is not None
-        kernels.read_gru(steps, gate, matrix, _numpy(w.extra), inside, hide, recurrent, room, count)
+        kernels.read_gru(steps, gate, matrix, array_of(w.extra), inside, hide, recurrent, room, count)
     elif options.cell == "rnn":
         kernels.read_rnn(steps, gate, matrix, hide, recurrent, room, options.activation == "relu")
     else:
         projection, projected = _projection(w, states, most)
-        peephole = _numpy(_peephole(options, w, states))
+        peephole = array_of(_peephole(options, w, states))
         kernels.read_lstm(
             steps, gate, matrix, peephole, state_, hide, given, projection, projected, recurrent, room, count, options.coupled
         )
@@ -214,8 +214,8 @@ def _projection(w: Weights, states: Tensor, most: int) -> tuple[np.ndarray, np.n
     from asr.models.product_kernels import panels
 
     if w.w_proj is None:
-        return _numpy(w.w_rec).ravel()[:0], _numpy(states.new_empty(0, 0))
-    return panels(_numpy(w.w_proj).T), _numpy(states.new_empty(most, len(w.w_proj)))
+        return array_of(w.w_rec).ravel()[:0], array_of(states.new_empty(0, 0))
+    return panels(array_of(w.w_proj).T), array_of(states.new_empty(most, len(w.w_proj)))
 
 
 class Returned(NamedTuple):
@@ -295,9 +295,9 @@ def _back_through_time(reading: Reading) -> Returned:
     numbers = np.arange(len(steps))
     edges = len(steps) - numbers if way else numbers
     cut = (numbers > 0) & (edges % options.truncation == 0) if options.truncation else np.zeros(len(steps), dtype=bool)
-    matrix, room = panels(_numpy(w_rec)), _numpy(grad_out.new_empty(size * PANEL))
+    matrix, room = panels(array_of(w_rec)), array_of(grad_out.new_empty(size * PANEL))
     tensors = (saved.gates, saved.states, saved.hidden, sums, above, grad_out)
-    gates, states, hidden, entered, up, back = (_numpy(tensor) for tensor in tensors)
+    gates, states, hidden, entered, up, back = (array_of(tensor) for tensor in tensors)
     if gru:
         kernels.back_gru(steps, cut, gates, states, hidden, entered, up, back, matrix, room, count)
     elif options.cell == "rnn":
@@ -305,9 +305,9 @@ def _back_through_time(reading: Reading) -> Returned:
     else:
         from_above, later, projection = up, back, matrix[:0]
         if w.w_proj is not None:
-            from_above, later = _numpy(x.new_zeros(1, width)), _numpy(grad_out.new_empty(size, width))
-            projection = panels(_numpy(w.w_proj))
-        cell, peep, grad_peep = (_numpy(tensor) for tensor in (grad_cell, peephole, grad_peephole))
+            from_above, later = array_of(x.new_zeros(1, width)), array_of(grad_out.new_empty(size, width))
+            projection = panels(array_of(w.w_proj))
+        cell, peep, grad_peep = (array_of(tensor) for tensor in (grad_cell, peephole, grad_peephole))
         kernels.back_lstm(
             *(steps, cut, gates, peep, states, entered, up, from_above, back, later, cell, grad_peep),
             *(matrix, projection, room, count, options.coupled),

@@ -61,7 +61,7 @@ def run(encoder: Encoder, features: torch.Tensor) -> torch.Tensor:
 
 def shapes() -> list[dict[str, Any]]:
     names = ("frontend", "subsampling", "cell", "bidirectional")
-    every = [dict(zip(names, shape)) for shape in product(FRONTENDS, (1, 2, 3, 4), CELLS, (True, False))]
+    every = [dict(zip(names, shape)) for shape in product(FRONTENDS, (1, 2, 3, 4, 6), CELLS, (True, False))]
     blocks = [{"conv_blocks": 2, "subsampling": subsampling} for subsampling in (1, 4)]
     conditioned = [{"cell": cell, "self_conditioned": 1} for cell in CELLS]
     return every + blocks + conditioned + [{"cell": "mlp", "layers": 3, "self_conditioned": 2}]
@@ -86,7 +86,7 @@ def test_padding_never_changes_an_answer(options, dtype, rounding):
                 assert (out[row, alone.shape[1] :] == 0).all()
 
 
-@pytest.mark.parametrize(("frontend", "subsampling"), list(product(FRONTENDS, (1, 2, 3, 4))))
+@pytest.mark.parametrize(("frontend", "subsampling"), list(product(FRONTENDS, (1, 2, 3, 4, 6))))
 def test_lengths_of_every_short_utterance(frontend, subsampling):
     encoder = build(frontend=frontend, subsampling=subsampling, layers=1).eval()
     for frames in range(14):
@@ -94,7 +94,7 @@ def test_lengths_of_every_short_utterance(frontend, subsampling):
         assert out.shape[1] == int(lengths) == encoder.output_length(frames) == -(-frames // subsampling)
 
 
-@pytest.mark.parametrize("subsampling", [1, 2, 3, 4])
+@pytest.mark.parametrize("subsampling", [1, 2, 3, 4, 6])
 @pytest.mark.parametrize("blocks", [0, 2])
 def test_the_convolutions_are_those_of_the_library_on_each_utterance_alone(subsampling, blocks):
     frontend = ConvFrontend(EncoderOptions(subsampling=subsampling, conv_channels=4, conv_blocks=blocks), 11)
@@ -111,10 +111,10 @@ def test_the_convolutions_are_those_of_the_library_on_each_utterance_alone(subsa
 
 
 def test_a_conv_frame_is_centred_on_its_feature_frame():
-    for subsampling, blocks in ((1, 0), (2, 0), (3, 0), (4, 0), (4, 2)):
+    for subsampling, blocks in ((1, 0), (2, 0), (3, 0), (4, 0), (4, 2), (6, 2)):
         frontend = ConvFrontend(EncoderOptions(subsampling=subsampling, conv_channels=4, conv_blocks=blocks), 11)
-        features = torch.randn(1, 49, 11, requires_grad=True)
-        (grad,) = torch.autograd.grad(frontend(features, torch.tensor([49]))[0, 6].sum(), features)
+        features = torch.randn(1, 73, 11, requires_grad=True)
+        (grad,) = torch.autograd.grad(frontend(features, torch.tensor([73]))[0, 6].sum(), features)
         seen = grad[0].abs().sum(dim=1).nonzero().flatten().tolist()
         assert (seen[0] + seen[-1]) / 2 == subsampling * 6
         assert frontend.centre == 0.5  # of a feature frame: the middle of frame 0
@@ -150,6 +150,7 @@ def test_every_option_changes_the_numbers():
         ("initialization", "zeros"),
         ("subsampling", 0),
         ("subsampling", 5),
+        ("subsampling", 7),
         ("conv_channels", 0),
         ("conv_blocks", -1),
         ("projection", -1),

@@ -175,13 +175,13 @@ def test_products_of_few_rows_are_those_of_torch(dtype, size, columns):
     torch.manual_seed(size)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     x, matrix = torch.randn(16, size + 2).to(dtype), torch.randn(size, columns).to(dtype)
-    laid = product_kernels.panels(recurrence._numpy(matrix))
+    laid = product_kernels.panels(recurrence.array_of(matrix))
     for rows in (0, 1, 2, 3, 4, 6, 7, 13):
         exact = x[2 : 2 + rows, :size].double() @ matrix.double()
         for add in (False, True):
             start = torch.randn(15, columns).to(wide)
             out, sums = start.clone(), np.full(15 * product_kernels.PANEL, np.nan, dtype=start.numpy().dtype)
-            product_kernels.multiply(recurrence._numpy(x)[:, :size], 2, rows, laid, sums, out.numpy(), add)
+            product_kernels.multiply(recurrence.array_of(x)[:, :size], 2, rows, laid, sums, out.numpy(), add)
             wanted = exact + start[:rows] if add else exact
             assert torch.allclose(out[:rows].double(), wanted, rtol=0, atol=1e-13 if dtype == torch.float64 else 3e-5)
             assert torch.equal(out[rows:], start[rows:])
