@@ -196,7 +196,7 @@ class ConvFrontend(nn.Module):
         for block in self.blocks:
             x = x + _convolved(block, x).mul_(valid).relu_()
         if x.requires_grad:
-            x.register_hook(_channels_last)  # what comes back lies as the projection takes it
+            x.register_hook(_channels_last)  # the gradient comes back as the projection lays it
         return x.transpose(1, 2).flatten(2)
 
 
