@@ -126,6 +126,11 @@ class Ranks:
         """The number that process 0 gives."""
         return int(self.total([number if self.first else 0])[0])
 
+    def spread(self, tensor: Tensor, owner: int) -> None:
+        """Fill the tensor, in place, with that of one process."""
+        if self.world > 1:
+            self._careful(lambda: torch.distributed.broadcast(tensor, owner))
+
     def gathered(self, numbers: Sequence[int], most: int) -> list[int]:
         """Up to `most` numbers, none below 0, from each process, in the order of the processes."""
         if self.world == 1:

@@ -8,14 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from asr.errors import UsageError
+from asr.models.cells import Cell
+from asr.models.ctc import CtcHead
+from asr.models.encoder import SelfConditioning
+from asr.training.distributed import Ranks
+from asr.training.muon import Muon
 
-OPTIMIZERS = ("adamw", "sgd")
+OPTIMIZERS = ("adamw", "muon", "sgd")
 SCHEDULES = ("cosine", "constant")
 
 
 @dataclass
 class OptimOptions:
-    #: adamw | sgd
+    #: adamw | muon (the matrices between the layers take orthogonal steps, all other weights those of AdamW) | sgd
     optimizer: str = "adamw"
     #: peak learning rate
     learning_rate: float = 1e-3
@@ -27,9 +32,9 @@ class OptimOptions:
     warmup_steps: int = 300
     #: decay of weight matrices per step, times the learning rate; biases and norms are left alone
     weight_decay: float = 0.01
-    #: AdamW: decay of the first and second moments
+    #: AdamW, and Muon for what it leaves to AdamW: decay of the first and second moments
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
-    #: SGD: momentum
+    #: SGD and Muon: momentum (the authors of Muon take 0.95)
     momentum: float = 0.9
     #: largest norm of the gradient of the mean loss per utterance (0 = no clipping)
     clip: float = 5.0
@@ -58,16 +63,43 @@ def learning_rate(step: int, progress: float, options: OptimOptions) -> float:
     return rate * min(1.0, (step + 1) / max(1, options.warmup_steps))
 
 
-def build_optimizer(model: nn.Module, options: OptimOptions) -> torch.optim.Optimizer:
-    """The chosen optimiser over the trained weights of `model`; only tensors of two or more axes decay."""
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
+def hidden_matrices(model: nn.Module) -> list[tuple[nn.Parameter, int]]:
+    """The trained matrices from layer to layer and from step to step, without those that write or read symbols, and the number
+    of gates that stand one above the other in each."""
+    symbols = {
+        id(part) for module in model.modules() if isinstance(module, (CtcHead, SelfConditioning)) for part in module.modules()
+    }
+    found: list[tuple[nn.Parameter, int]] = []
+    for module in model.modules():
+        if isinstance(module, Cell):
+            gates = len(module.options.gates)
+            found += [(module.weight_in, gates), (module.weight_rec, gates)]
+            found += [] if module.weight_proj is None else [(module.weight_proj, 1)]
+        elif isinstance(module, (nn.Linear, nn.Conv2d)) and id(module) not in symbols:
+            found.append((module.weight, 1))
+    return [(weight, gates) for weight, gates in found if weight.requires_grad]
+
+
+def build_optimizer(
+    model: nn.Module, options: OptimOptions, *, ranks: Ranks | None = None, dtype: torch.dtype = torch.float32
+) -> torch.optim.Optimizer:
+    """The chosen optimiser over the trained weights of `model`; only tensors of two or more axes decay.
+
+    ranks, dtype: for `Muon`.
+    """
+    hidden = hidden_matrices(model) if options.optimizer == "muon" else []
+    apart = {id(weight) for weight, _ in hidden}
+    trained = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in apart]
     groups = [
         {"params": [weight for weight in trained if weight.ndim >= 2], "weight_decay": options.weight_decay},
         {"params": [weight for weight in trained if weight.ndim < 2], "weight_decay": 0.0},
     ]
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum)
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=tuple(options.betas), eps=1e-8, fused=True)
+    adam = {"lr": options.learning_rate, "betas": tuple(options.betas), "eps": 1e-8, "fused": True}
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(groups, **adam)
+    return Muon(hidden, groups, momentum=options.momentum, weight_decay=options.weight_decay, ranks=ranks, dtype=dtype, **adam)
 
 
 class RunningAverage:

@@ -142,7 +142,8 @@ def test_a_ctrl_c_that_torchrun_hands_on_is_not_a_second_one():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_two_processes_are_one_with_batches_twice_as_large(tones, tmp_path):
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_two_processes_are_one_with_batches_twice_as_large(optimizer, tones, tmp_path):
     """In the first epoch, from short to long, two small batches in a row are a large one. Three and a half: the last step has
     one batch for two processes.
     """
@@ -151,7 +152,7 @@ def test_two_processes_are_one_with_batches_twice_as_large(tones, tmp_path):
     small, large = (batch_order(durations, options=options[size], seed=1, epoch=0) for size in (2, 4))
     assert len(small) == 7
     assert [[number for batch in small[at : at + 2] for number in batch] for at in range(0, 7, 2)] == large
-    words = [f"data.dir={tones}", "training.epochs=1", *WORDS, "optim.optimizer=sgd", "optim.schedule=constant"]
+    words = [f"data.dir={tones}", "training.epochs=1", *WORDS, f"optim.optimizer={optimizer}", "optim.schedule=constant"]
     together = torchrun(2, None, *words, f"run_dir={tmp_path / 'two'}", "batches.utterances=2")
     assert together.returncode == 0, together.stderr
     apart = alone(*words, f"run_dir={tmp_path / 'one'}", "batches.utterances=4")
