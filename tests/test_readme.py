@@ -24,7 +24,7 @@ BIN = Path(sys.executable).parent
 RATE = 16000
 #: A network and a training as small as they can be; appended to each `asr-train` of the README.
 TINY = (
-    "encoder.layers=1 encoder.width=8 encoder.conv_channels=4 features.num_bins=16 training.epochs=1 training.threads=1 "
+    "encoder.layers=3 encoder.width=8 encoder.conv_channels=4 features.num_bins=16 training.epochs=1 training.threads=1 "
     "optim.warmup_steps=2"
 )
 #: The symbol of a toy language -> the pitch of its tone, Hz.
