@@ -204,8 +204,10 @@ def _convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """layer(x), computed with the channels of a place side by side, which is faster on a CPU.
 
     The weights themselves stay as they are: the optimiser's moments, once read from a checkpoint, would lie otherwise than they.
+    Through the matrix of the weights their gradient lies as they do, with one input channel, too: several processes ask for it.
     """
-    return F.conv2d(x, _channels_last(layer.weight), layer.bias, layer.stride, layer.padding)
+    weight = layer.weight.flatten(1).view_as(layer.weight)
+    return F.conv2d(x, _channels_last(weight), layer.bias, layer.stride, layer.padding)
 
 
 def _channels_last(x: Tensor) -> Tensor:

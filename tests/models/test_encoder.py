@@ -110,6 +110,14 @@ def test_the_convolutions_are_those_of_the_library_on_each_utterance_alone(subsa
         assert torch.allclose(together[row, : len(alone)], alone, atol=1e-5)
 
 
+def test_the_gradients_of_the_convolutions_lie_as_their_weights_do():
+    """Else several processes, which lay the gradients of all weights end to end, warn."""
+    frontend = ConvFrontend(EncoderOptions(conv_channels=4, conv_blocks=1), 11)
+    frontend(torch.randn(2, 9, 11), torch.tensor([9, 6])).sum().backward()
+    for weight in frontend.parameters():
+        assert weight.grad.stride() == weight.stride()
+
+
 def test_a_conv_frame_is_centred_on_its_feature_frame():
     for subsampling, blocks in ((1, 0), (2, 0), (3, 0), (4, 0), (4, 2), (6, 2)):
         frontend = ConvFrontend(EncoderOptions(subsampling=subsampling, conv_channels=4, conv_blocks=blocks), 11)

@@ -158,6 +158,7 @@ def test_two_processes_are_one_with_batches_twice_as_large(optimizer, tones, tmp
     apart = alone(*words, f"run_dir={tmp_path / 'one'}", "batches.utterances=4")
     assert apart.returncode == 0, apart.stderr
     assert together.stderr.count("epoch   1/1") == 1
+    assert "Warning" not in together.stderr, together.stderr
     one, two = (read_metrics(tmp_path / name / "metrics.jsonl")[0] for name in ("one", "two"))
     assert one["step"] == two["step"] == 4
     assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
