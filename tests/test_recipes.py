@@ -367,7 +367,14 @@ def test_each_speaker_is_left_out_in_turn(dry, tmp_path: Path):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_commands_of_its_readme_are_accepted(recipe: str, dry, tmp_path: Path):
     blocks = re.findall(r"^```bash\n(.*?)^```", readme(recipe), flags=re.MULTILINE | re.DOTALL)
-    commands = [shlex.split(line) for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    commands: list[list[str]] = []
+    variables: dict[str, str] = {}
+    for line in (line for block in blocks for line in block.replace("\\\n", " ").splitlines()):
+        words = shlex.split(re.sub(r"\$([A-Z_]+)", lambda name: variables[name[1]], line))
+        if len(words) == 1 and (assigned := re.fullmatch(r"([A-Z_]+)=(.*)", words[0])):
+            variables[assigned[1]] = assigned[2]
+        else:
+            commands.append(words)
     assert len(commands) >= 3
     for command in commands:
         if command[0] == "torchrun":
