@@ -5,7 +5,7 @@ Ours turns each gate alone, in float32 and in bfloat16; torch turns whole matric
 convolutions: they are flat for it here. `adamw` is the library's fused AdamW over the same weights. Steps alternate, and each
 side's time is its shortest. `python benchmarks/muon.py` prints a table and, last, one JSON object: `ratio_fp32` and `ratio_bf16`
 are torch's time over ours, `over_adamw` the time of our better one over AdamW's. Where bfloat16 does not pay, both sides that
-compute in it are left out, for their steps take tens of seconds, and the ratios are null.
+compute in it are left out, for it is emulated there and very slow, and the ratios are null.
 """
 
 import argparse

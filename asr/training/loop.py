@@ -102,11 +102,10 @@ class Training:
         self.model = model.to(self.device)
         self.shared_model: torch.nn.Module = self.model
         self.say(f"model: {model.parameter_count() / 1e6:.2f} M weights on {self.place()}")
-        low = self.precision == torch.bfloat16
-        if low and not low_precision_pays(self.device.type):
-            low = False
+        pays = low_precision_pays(self.device.type)
+        if self.precision == torch.bfloat16 and not pays:
             self.say("bfloat16 is slower than float32 on this processor: the encoder computes in float32")
-        products = torch.bfloat16 if low else torch.float32
+        products = self.precision if pays else torch.float32
         self.optimizer = build_optimizer(self.model, config.optim, ranks=self.ranks, dtype=products)
         self.objective = Objective(config.objective, encoder=config.encoder, features=config.features)
         self.noise = WeightNoise(self.model, sigma=config.training.weight_noise, seed=config.seed)
