@@ -31,7 +31,7 @@ from tests.data.corpora.miniature_own import (
 
 #: On top of the experiment that asr-data names: a network and a training as small as they can be.
 TINY = (
-    *("device=cpu", "features.num_bins=16", "encoder.layers=1", "encoder.width=8", "encoder.conv_channels=4"),
+    *("device=cpu", "features.num_bins=16", "encoder.layers=3", "encoder.width=8", "encoder.conv_channels=4"),
     *("training.epochs=1", "training.threads=1", "training.precision=float32", "optim.warmup_steps=2", "batches.workers=1"),
 )
 SPEAKERS = {"TRAIN": ["FCJF0", "MDAC0"], "TEST": ["MDAB0", "FAKS0"]}
