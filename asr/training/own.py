@@ -29,6 +29,7 @@ from asr.training.expectations import expectations
 from asr.training.folder_record import FORMAT, RECORD, mark_files, read_record, refuse_changed
 from asr.training.options import DataOptions, TrainConfig
 from asr.training.plan import (
+    MIDDLE_SHARE,
     SPEEDS,
     Choice,
     Plan,
@@ -50,8 +51,6 @@ RARE = 5
 SMALL_SHARE = 0.6
 #: Learning rate and steps of a training that starts from another model, as a share of those of one that starts from nothing.
 TUNING_RATE = 0.3
-#: Share of the loss of the middle output of a self-conditioned model that is gone on with.
-MIDDLE_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -193,6 +192,7 @@ def _plan(prepared: Prepared, config: TrainConfig, typed: frozenset[str], root: 
     spoken = [Spoken(one.duration, inspect_audio(one.audio_filepath).sample_rate, one.text or "") for one in train]
     hours = sum(one.duration for one in spoken) / 3600
     size = size_for(hours)
+    fixed = {key: getattr(getattr(config, group), name) for key in typed for group, _, name in [key.partition(".")] if name}
     choices: list[Choice] = []
 
     def settle(*more: Choice) -> TrainConfig:
@@ -203,7 +203,7 @@ def _plan(prepared: Prepared, config: TrainConfig, typed: frozenset[str], root: 
     if config.init:
         now = settle(_start_choice(config.init))
     else:
-        now = settle(text_choice(texts), rate_choice(spoken), network_choice(size, hours))
+        now = settle(text_choice(texts), rate_choice(spoken), network_choice(size, hours, fixed))
     rare = _letters_elsewhere(prepared, now)
     if rare:
         reason = f"alphabet: {len(rare)} letter{'s' * (len(rare) > 1)} that only the other parts hold, and nobody can learn"
@@ -215,7 +215,6 @@ def _plan(prepared: Prepared, config: TrainConfig, typed: frozenset[str], root: 
         encoded = {one.text: tokenizer.encode(one.text) for one in spoken}
         seconds_to_frames = lambda seconds: frames(int(seconds * now.features.sample_rate))  # noqa: E731
         settle(steps_choice(spoken, encoded.__getitem__, seconds_to_frames, fastest))
-    fixed = {key: getattr(getattr(config, group), name) for key in typed for group, _, name in [key.partition(".")] if name}
     rate = TUNING_RATE if config.init else 1.0
     settle(*schedule_choices(size, [one.duration for one in spoken], rate=rate, fixed=fixed))
     plan = Plan(tuple(choices))

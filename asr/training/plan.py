@@ -1,7 +1,8 @@
 """What is chosen for a folder of recordings: text rules, network, batches and schedule, from the hours and the letters in it.
 
-Every choice is a key of `asr-train` that any typed key, or an experiment, overrules. `SIZES` is the table; its rows up to three
-hours are those of the recipes with measured numbers, the others follow the same line and have not been measured.
+Every choice is a key of `asr-train` that any typed key, or an experiment, overrules. `SIZES` is the table; its rows up to ten
+hours are near to what was measured in recipes/yesno, recipes/fsdd and recipes/speechocean762 ("Half an hour", "Characters"), the
+others follow the same line and have not been measured.
 """
 
 import json
@@ -21,6 +22,9 @@ DENSE_SHARE = 0.1
 #: Steps without masks over the features, for CTC to find its first letters.
 CALM_STEPS = 600
 EPOCHS = (20, 100)
+#: Share of the loss that the middle output of a self-conditioned network has.
+MIDDLE_SHARE = 0.3
+MUON_KEYS = {"optim.optimizer": "muon", "optim.momentum": 0.95, "optim.weight_decay": 0.3}
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,10 @@ class Size:
     layers: int
     #: cells per layer and direction
     width: int
-    #: channels of the convolutions, and mel bins
+    #: channels of the convolutions, residual convolutions behind them, width to which they are narrowed, and mel bins
     channels: int
+    blocks: int
+    projection: int
     bins: int
     dropout: float
     #: most recordings and most seconds in a batch
@@ -41,18 +47,21 @@ class Size:
     seconds: float
     #: steps of the whole training, from which the number of epochs follows
     steps: int
-    #: peak of the learning rate
+    optimizer: str
+    #: peak of its learning rate
     rate: float
 
 
+ADAM: dict[str, Any] = {"optimizer": "adamw", "channels": 16, "blocks": 0, "projection": 0, "bins": 40}
+MUON: dict[str, Any] = {"optimizer": "muon", "channels": 64, "blocks": 2, "projection": 256, "bins": 80}
 SIZES = (
-    Size(0.1, layers=1, width=64, channels=16, bins=40, dropout=0.1, utterances=4, seconds=40, steps=1000, rate=3e-3),
-    Size(0.5, layers=2, width=128, channels=16, bins=40, dropout=0.2, utterances=8, seconds=60, steps=3000, rate=2e-3),
-    Size(2.0, layers=3, width=192, channels=32, bins=80, dropout=0.3, utterances=10, seconds=72, steps=7000, rate=1.5e-3),
-    Size(10, layers=3, width=256, channels=32, bins=80, dropout=0.3, utterances=12, seconds=72, steps=10000, rate=1.2e-3),
-    Size(50, layers=4, width=384, channels=32, bins=80, dropout=0.3, utterances=16, seconds=160, steps=40000, rate=1e-3),
-    Size(200, layers=4, width=512, channels=32, bins=80, dropout=0.3, utterances=24, seconds=300, steps=70000, rate=1e-3),
-    Size(1e9, layers=5, width=640, channels=32, bins=80, dropout=0.2, utterances=48, seconds=600, steps=230000, rate=8e-4),
+    Size(0.1, **ADAM, layers=1, width=64, dropout=0.1, utterances=4, seconds=40, steps=1000, rate=3e-3),
+    Size(0.5, **ADAM, layers=2, width=128, dropout=0.2, utterances=8, seconds=60, steps=3000, rate=2e-3),
+    Size(2.0, **MUON, layers=3, width=192, dropout=0.3, utterances=10, seconds=72, steps=2500, rate=2.5e-3),
+    Size(10, **MUON, layers=3, width=256, dropout=0.3, utterances=12, seconds=72, steps=4000, rate=2.5e-3),
+    Size(50, **MUON, layers=4, width=384, dropout=0.3, utterances=16, seconds=160, steps=16000, rate=2e-3),
+    Size(200, **MUON, layers=4, width=512, dropout=0.3, utterances=24, seconds=300, steps=30000, rate=2e-3),
+    Size(1e9, **MUON, layers=5, width=640, dropout=0.2, utterances=48, seconds=600, steps=100000, rate=1.5e-3),
 )
 
 
@@ -151,14 +160,22 @@ def steps_choice(
     return Choice({"encoder.subsampling": subsampling}, reason)
 
 
-def network_choice(size: Size, hours: float) -> Choice:
-    keys = {
-        "features.num_bins": size.bins,
-        "encoder.conv_channels": size.channels,
-        "encoder.layers": size.layers,
-        "encoder.width": size.width,
-        "encoder.dropout": size.dropout,
-    }
+def network_choice(size: Size, hours: float, fixed: Mapping[str, Any] | None = None) -> Choice:
+    """Front-end and layers, and where the upper layers read what those below would write.
+
+    `fixed` holds values that were typed, by key: the others are chosen to go with them.
+    """
+    fixed = fixed or {}
+    keys: dict[str, Any] = {"features.num_bins": size.bins, "encoder.conv_channels": size.channels}
+    if size.blocks and fixed.get("encoder.frontend", "conv") == "conv":
+        keys["encoder.conv_blocks"] = size.blocks
+    if size.projection:
+        keys["encoder.projection"] = size.projection
+    keys |= {"encoder.layers": size.layers, "encoder.width": size.width, "encoder.dropout": size.dropout}
+    layers = fixed.get("encoder.layers", size.layers)
+    middle = {"encoder.self_conditioned", "objective.intermediate", "objective.intermediate_layer"}
+    if size.optimizer == "muon" and layers > 1 and not middle & fixed.keys():
+        keys |= {"encoder.self_conditioned": (layers + 1) // 2, "objective.intermediate": MIDDLE_SHARE}
     return Choice(keys, f"network: a {_word_for(size)} one, for {show_hours(hours)} of speech to learn from")
 
 
@@ -170,6 +187,7 @@ def schedule_choices(
     `fixed` holds values that were typed, by key: the others are chosen to go with them.
     """
     fixed = fixed or {}
+    muon = size.optimizer == "muon"
     utterances = fixed.get("batches.utterances", max(2, min(size.utterances, len(durations) // 10)))
     seconds = fixed.get("batches.seconds", size.seconds)
     per_epoch = len(batch_order(durations, options=BatchOptions(utterances=utterances, seconds=seconds), seed=1, epoch=1))
@@ -179,25 +197,30 @@ def schedule_choices(
         "batches.utterances": utterances,
         "batches.seconds": seconds,
         "training.epochs": epochs,
-        "optim.learning_rate": round(rate * size.rate, 6),
-        "optim.warmup_steps": min(max(steps // 20, 20), 500),
+        "optim.warmup_steps": min(max(steps // (10 if muon else 20), 20), 500),
         "training.average_decay": round(min(max(1 - 10 / steps, 0.95), 0.9998), 4),
     }
+    if fixed.get("optim.optimizer", size.optimizer) == size.optimizer:
+        training |= {"optim.learning_rate": round(rate * size.rate, 6), **(MUON_KEYS if muon else {})}
     if size.width <= 128:
         training |= {"training.threads": 1, "training.precision": "float32"}
-    masks = {
+    variation: dict[str, Any] = {
         "augment.speed": list(SPEEDS),
         "augment.frequency_masks": 2,
-        "augment.frequency_width": size.bins // 5,
-        "augment.time_masks": 2,
-        "augment.time_width": 0.05,
+        "augment.frequency_width": size.bins // (4 if muon else 5),
+        "augment.time_masks": 5 if muon else 2,
+        "augment.time_width": 0.06 if muon else 0.05,
         "augment.start_epoch": min(-(-CALM_STEPS // per_epoch), max(1, epochs // 4)),
     }
+    views = ""
+    if muon and rate == 1.0:
+        variation |= {"objective.consistency": 0.2, "objective.consistency_start_epoch": epochs // 2}
+        views = ", and in the second half two ways at once"
     times = "once" if epochs == 1 else f"{epochs} times"
     told = f"training: {times} through {len(durations)} recordings in {per_epoch} batches, {steps:,} steps"
     return [
         Choice(training, told),
-        Choice(masks, "variation: each recording slower, faster and with gaps, to learn more from it"),
+        Choice(variation, f"variation: each recording slower, faster and with gaps{views}, to learn more from it"),
     ]
 
 

@@ -12,7 +12,7 @@ from asr.cli.arguments import Arguments
 from asr.config import compose_config, option_fields
 from asr.models.encoder import EncoderOptions
 from asr.models.model import ModelOptions, SpeechModel
-from asr.training.expectations import FSDD, MEASURED, SENTENCES, YESNO, expectations
+from asr.training.expectations import FSDD, MEASURED, SENTENCES, SOME_SENTENCES, YESNO, expectations
 from asr.training.options import TrainConfig
 from asr.training.plan import (
     EPOCHS,
@@ -45,7 +45,7 @@ def spoken(*rows: tuple[float, str]) -> list[Spoken]:
 
 def test_the_table_goes_from_less_to_more():
     assert all(smaller.below_hours < larger.below_hours for smaller, larger in pairwise(SIZES))
-    for name in ("layers", "width", "channels", "bins", "utterances", "seconds", "steps"):
+    for name in ("layers", "width", "channels", "blocks", "projection", "bins", "utterances", "seconds"):
         values = [getattr(size, name) for size in SIZES]
         assert values == sorted(values), name
     assert [size_for(hours).width for hours in (0.0, 0.1, 0.3, 0.5, 3, 30, 100, 5000)] == [64, 128, 128, 192, 256, 384, 512, 640]
@@ -64,6 +64,35 @@ def test_every_row_is_a_training_that_can_begin(size):
     assert config.tokens.case == "lower"
     assert config.augment.start_epoch < config.training.epochs
     assert config.optim.warmup_steps < config.training.epochs * 25
+
+
+@pytest.mark.parametrize(
+    ("typed", "absent"),
+    [
+        ({"encoder.layers": 1}, {"encoder.self_conditioned", "objective.intermediate"}),
+        ({"encoder.frontend": "stack"}, {"encoder.conv_blocks"}),
+        ({"objective.intermediate": 0.0}, {"encoder.self_conditioned"}),
+        ({"objective.intermediate": 0.2, "objective.intermediate_layer": 1}, {"encoder.self_conditioned"}),
+        ({"encoder.self_conditioned": 0}, {"objective.intermediate"}),
+        ({"optim.optimizer": "adamw"}, {"optim.learning_rate", "optim.momentum", "optim.weight_decay"}),
+    ],
+    ids=str,
+)
+def test_what_is_typed_goes_with_what_is_chosen(typed, absent):
+    """With all that the plan adds, the configuration is one that can be built, and nothing of what does not go with it is set."""
+    size = size_for(3.0)
+    keys = Plan((network_choice(size, 3.0, typed), *schedule_choices(size, [4.0] * 50, fixed=typed))).keys
+    free = Plan((network_choice(size, 3.0), *schedule_choices(size, [4.0] * 50))).keys
+    assert absent <= free.keys()
+    assert free.keys() - keys.keys() - typed.keys() == absent - typed.keys()
+    config = compose_config("train", Arguments(paths={"run_dir": "x"}), TrainConfig, base={**keys, **typed})
+    config.objective.layer(config.encoder)
+    SpeechModel(ModelOptions(encoder=config.encoder), vocabulary=3, seed=1)
+
+
+def test_layers_that_are_typed_move_the_middle():
+    chosen = [network_choice(size_for(3.0), 3.0, {"encoder.layers": layers}).keys for layers in (2, 3, 4, 8)]
+    assert [keys["encoder.self_conditioned"] for keys in chosen] == [1, 2, 2, 4]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +209,9 @@ def test_claims_are_those_of_the_readme():
         (0.05, 2, True, YESNO, "you have 3.0 min with 2 different words", "roughly"),
         (0.01, 2, True, YESNO, "you have 0.6 min with 2 different words", "less"),
         (0.3, 10, True, FSDD, "you have 18 min", "roughly"),
-        (0.3, 900, True, SENTENCES, "18 min, less, so expect more errors", "set aside"),
+        (0.3, 900, True, SOME_SENTENCES, "18 min, less, so expect more errors", "set aside"),
+        (1.0, 900, True, SOME_SENTENCES, "1.0 h, more, so expect fewer errors", "toolkit"),
+        (1.5, 900, True, SENTENCES, "1.5 h, less, so expect more errors", "set aside"),
         (2.4, 900, True, SENTENCES, "2.4 h, about as much, so expect about as many errors, unless", "more errors"),
         (30, 9000, False, SENTENCES, "30.0 h, more than was ever measured with this toolkit", "expect more errors"),
     ],
