@@ -239,7 +239,9 @@ def test_timit_as_graves_mohamed_and_hinton_trained_it(dry, tmp_path: Path):
     assert [words[5] for words in calls if words[0] == "asr-score"] == ["merge_silence=false", "merge_silence=true"]
     for words, sentence in (
         (["--system", "kaldi"], "--system takes modern or graves2013"),
-        (["--layers", "9"], "--layers takes 1"),
+        (["--layers", "9"], "--layers takes 3 to 5 with --system modern, got '9'"),
+        (["--layers", "2"], "--layers takes 3 to 5 with --system modern, got '2'"),
+        (["--layers", "0", "--system", "graves2013"], "--layers takes 1 to 5 with --system graves2013, got '0'"),
     ):
         done, calls = dry("timit", *words)
         assert (done.returncode, calls) == (2, [])

@@ -14,7 +14,7 @@
 set -euo pipefail
 # shellcheck source=recipes/common.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/../common.sh"
-small_settings=(encoder.layers=1 encoder.width=32 training.epochs=1 optim.warmup_steps=5)
+small_settings=(encoder.layers=3 encoder.width=32 training.epochs=1 optim.warmup_steps=5)
 own_flags="--partial --download" partial='' download=''
 read_options "$@"
 

@@ -6,7 +6,7 @@
 #
 #   --data DIR   the folder of TIMIT (LDC93S1), with TRAIN/ and TEST/
 #   --system S   modern (the default) or graves2013
-#   --layers N   number of layers, 1 to 5 (default: graves2013 3, modern 4)
+#   --layers N   number of layers: graves2013 1 to 5 (default 3), modern 3 to 5 (default 4)
 #   --ngram      decode with a trigram of the training phones, too; its weight is tuned on valid
 #   --partial    take a copy that is not complete, too
 #   --out DIR    where everything goes (default: runs/timit, with --small runs/timit-small)
@@ -20,11 +20,11 @@ small_settings=(encoder.width=32 training.epochs=1)
 own_values="--system --layers" system=modern layers='' own_flags="--ngram --partial" ngram='' partial=''
 read_options "$@"
 case "$system" in
-    modern) search=(decoder=greedy) phone_set=timit39 ;;
-    graves2013) search=(decoder=beam beam=100) phone_set=timit61 ;;
+    modern) search=(decoder=greedy) phone_set=timit39 least=3 ;;
+    graves2013) search=(decoder=beam beam=100) phone_set=timit61 least=1 ;;
     *) refuse "--system takes modern or graves2013, got '$system'" ;;
 esac
-[[ "$layers" == '' || "$layers" == [1-5] ]] || refuse "--layers takes 1 to 5, got '$layers'"
+[[ "$layers" == '' || "$layers" == [$least-5] ]] || refuse "--layers takes $least to 5 with --system $system, got '$layers'"
 run="$out/$system${layers:+-$layers}"
 settings=(${layers:+"encoder.layers=$layers"} ${settings[@]+"${settings[@]}"})
 kinds=(test_merged_{false,true} ${ngram:+test.ngram_merged_false test.ngram_merged_true})
