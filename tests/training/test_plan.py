@@ -48,6 +48,10 @@ def test_the_table_goes_from_less_to_more():
     for name in ("layers", "width", "channels", "blocks", "projection", "bins", "utterances", "seconds"):
         values = [getattr(size, name) for size in SIZES]
         assert values == sorted(values), name
+    for optimizer in ("adamw", "muon"):
+        steps = [size.steps for size in SIZES if size.optimizer == optimizer]
+        assert len(steps) >= 2
+        assert steps == sorted(steps)
     assert [size_for(hours).width for hours in (0.0, 0.1, 0.3, 0.5, 3, 30, 100, 5000)] == [64, 128, 128, 192, 256, 384, 512, 640]
 
 
