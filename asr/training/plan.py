@@ -27,6 +27,9 @@ MIDDLE_SHARE = 0.3
 #: What goes with Muon, as measured in recipes/speechocean762.
 MUON_KEYS = {"optim.optimizer": "muon", "optim.momentum": 0.95, "optim.weight_decay": 0.3}
 
+#: AdamW, where it is typed instead, goes on for so many times as many steps.
+ADAM_STEPS = 2.5
+
 
 @dataclass(frozen=True)
 class Size:
@@ -193,7 +196,9 @@ def schedule_choices(
     utterances = fixed.get("batches.utterances", max(2, min(size.utterances, len(durations) // 10)))
     seconds = fixed.get("batches.seconds", size.seconds)
     per_epoch = len(batch_order(durations, options=BatchOptions(utterances=utterances, seconds=seconds), seed=1, epoch=1))
-    epochs = fixed.get("training.epochs", min(max(round(rate * size.steps / per_epoch), EPOCHS[0]), EPOCHS[1]))
+    own = fixed.get("optim.optimizer", size.optimizer) == size.optimizer
+    wanted = rate * size.steps * (ADAM_STEPS if muon and not own else 1)
+    epochs = fixed.get("training.epochs", min(max(round(wanted / per_epoch), EPOCHS[0]), EPOCHS[1]))
     steps = epochs * per_epoch
     training: dict[str, Any] = {
         "batches.utterances": utterances,
@@ -202,7 +207,7 @@ def schedule_choices(
         "optim.warmup_steps": min(max(steps // (10 if muon else 20), 20), 500),
         "training.average_decay": round(min(max(1 - 10 / steps, 0.95), 0.9998), 4),
     }
-    if fixed.get("optim.optimizer", size.optimizer) == size.optimizer:
+    if own:
         training |= {"optim.learning_rate": round(rate * size.rate, 6), **(MUON_KEYS if muon else {})}
     if size.width <= 128:
         training |= {"training.threads": 1, "training.precision": "float32"}

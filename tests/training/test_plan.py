@@ -94,6 +94,20 @@ def test_what_is_typed_goes_with_what_is_chosen(typed, absent):
     SpeechModel(ModelOptions(encoder=config.encoder), vocabulary=3, seed=1)
 
 
+def test_adamw_gets_its_own_number_of_steps():
+    """On a row of Muon it goes on for longer; on its own rows, and with epochs that are typed, nothing changes."""
+    durations = [4.0] * 900
+    for hours, factor in ((1.0, 2.5), (0.3, 1.0)):
+        free, typed = (
+            schedule_choices(size_for(hours), durations, fixed=fixed)[0].keys["training.epochs"]
+            for fixed in ({}, {"optim.optimizer": "adamw"})
+        )
+        assert EPOCHS[0] <= free < typed < EPOCHS[1] if factor > 1 else free == typed
+        assert typed == pytest.approx(factor * free, abs=factor)
+    ours = schedule_choices(size_for(1.0), durations, fixed={"optim.optimizer": "adamw", "training.epochs": 9})[0].keys
+    assert ours["training.epochs"] == 9
+
+
 def test_layers_that_are_typed_move_the_middle():
     chosen = [network_choice(size_for(3.0), 3.0, {"encoder.layers": layers}).keys for layers in (2, 3, 4, 8)]
     assert [keys["encoder.self_conditioned"] for keys in chosen] == [1, 2, 2, 4]
