@@ -3,7 +3,7 @@
 # A recipe sets `small_settings` (key=value words that --small hands to asr-train) and, where it has options of its own,
 # `own_values` and `own_flags`; then it calls `read_options "$@"`, which sets a variable for each option: data, out, stage,
 # small, and, say, leave_one_out for --leave-one-out. `settings` holds the words for asr-train, `trainer` the command itself
-# in as many processes as --processes says, in the recipes that name it.
+# in as many processes as --processes says, in the recipes that name it. What follows on preparing is mostly `usual_stages`.
 #
 # shellcheck shell=bash disable=SC2034
 
@@ -64,4 +64,25 @@ thin() {
     for manifest in "${@:2}"; do
         awk -v n="$1" 'NR % n == 1' < "$manifest" > "$manifest.tmp" && mv -- "$manifest.tmp" "$manifest"
     done
+}
+
+# usual_stages HERE PART UNIT...: stages 2 to 4. Trains the experiment of the recipe's name on HERE/data, or on $prepared where that is
+# set, decodes PART and scores it in each UNIT, into HERE/score, or HERE/score_UNIT where there are several; says $remark
+# before where everything lies.
+usual_stages() {
+    local here="$1" part="$2" unit scores=() manifests="${prepared:-$1/data}"
+    if stage_wanted 2 "train in $here/run"; then
+        asr-train "experiment=$recipe" "data.dir=$manifests" "run_dir=$here/run" ${settings[@]+"${settings[@]}"}
+    fi
+    if stage_wanted 3 "decode $part"; then
+        asr-decode "model=$here/run" "manifest=$manifests/$part.jsonl" "out=$here/$part.hyp.jsonl" overwrite=true
+    fi
+    stage_wanted 4 "score $part"
+    for unit in "${@:3}"; do
+        scores+=("$here/score$([ $# = 3 ] || echo "_$unit")")
+        asr-score "ref=$manifests/$part.jsonl" "hyp=$here/$part.hyp.jsonl" "unit=$unit" "out=${scores[${#scores[@]} - 1]}"
+    done
+    echo
+    [ -z "${remark:-}" ] || echo "$remark"
+    echo "model: $here/run/model    curves: $here/run/curves.png    transcripts: $here/$part.hyp.jsonl    score: ${scores[*]}"
 }

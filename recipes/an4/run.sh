@@ -23,16 +23,4 @@ if stage_wanted 1 "prepare"; then
     asr-data prepare an4 --root "$data" --out "$out/data" ${partial:+--counts any} ${download:+--download}
     [ -z "$small" ] || thin 8 "$out"/data/{train,valid,test}.jsonl
 fi
-if stage_wanted 2 "train"; then
-    asr-train experiment=an4 "data.dir=$out/data" "run_dir=$out/run" ${settings[@]+"${settings[@]}"}
-fi
-if stage_wanted 3 "decode"; then
-    asr-decode "model=$out/run" "manifest=$out/data/test.jsonl" "out=$out/test.hyp.jsonl" overwrite=true
-fi
-if stage_wanted 4 "score"; then
-    for unit in word char; do
-        asr-score "ref=$out/data/test.jsonl" "hyp=$out/test.hyp.jsonl" "unit=$unit" "out=$out/score_$unit"
-    done
-fi
-echo
-echo "model: $out/run/model    curves: $out/run/curves.png    transcripts: $out/test.hyp.jsonl    score:" "$out/score_"{word,char}
+usual_stages "$out" test word char

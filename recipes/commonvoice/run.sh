@@ -28,16 +28,4 @@ if stage_wanted 1 "prepare${language:+ $language}"; then
         ${language:+--language "$language"} ${validated:+--train-on validated} ${partial:+--on-bad skip}
     [ -z "$small" ] || thin 200 "$here"/data/{train,valid,test}.jsonl
 fi
-if stage_wanted 2 "train"; then
-    asr-train experiment=commonvoice "data.dir=$here/data" "run_dir=$here/run" ${settings[@]+"${settings[@]}"}
-fi
-if stage_wanted 3 "decode"; then
-    asr-decode "model=$here/run" "manifest=$here/data/test.jsonl" "out=$here/test.hyp.jsonl" overwrite=true
-fi
-if stage_wanted 4 "score"; then
-    for unit in word char; do
-        asr-score "ref=$here/data/test.jsonl" "hyp=$here/test.hyp.jsonl" "unit=$unit" "out=$here/score_$unit"
-    done
-fi
-echo
-echo "model: $here/run/model    curves: $here/run/curves.png    transcripts: $here/test.hyp.jsonl    score: $here/score_"{word,char}
+usual_stages "$here" test word char

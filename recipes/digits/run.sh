@@ -13,20 +13,10 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/../common.sh"
 small_settings=(encoder.layers=1 encoder.width=32 training.epochs=2 optim.warmup_steps=5)
 read_options "$@"
-data="${data:-$out/data}"
+prepared="${data:-$out/data}"
+remark="This speech is SYNTHETIC: the error rate says that training works, not how well people are recognised."
 
 if stage_wanted 1 "prepare"; then
-    asr-data prepare digits --out "$data" ${small:+--train 120 --valid 20 --test 20}
+    asr-data prepare digits --out "$prepared" ${small:+--train 120 --valid 20 --test 20}
 fi
-if stage_wanted 2 "train"; then
-    asr-train experiment=digits "data.dir=$data" "run_dir=$out/run" ${settings[@]+"${settings[@]}"}
-fi
-if stage_wanted 3 "decode"; then
-    asr-decode "model=$out/run" "manifest=$data/test.jsonl" "out=$out/test.hyp.jsonl" overwrite=true
-fi
-if stage_wanted 4 "score"; then
-    asr-score "ref=$data/test.jsonl" "hyp=$out/test.hyp.jsonl" unit=word "out=$out/score"
-fi
-echo
-echo "This speech is SYNTHETIC: the error rate says that training works, not how well people are recognised."
-echo "model: $out/run/model    curves: $out/run/curves.png    transcripts: $out/test.hyp.jsonl    score: $out/score"
+usual_stages "$out" test word

@@ -25,17 +25,7 @@ run_split() {
         asr-data prepare fsdd --root "$data" --out "$here/data" "${@:2}"
         [ -z "$small" ] || thin 11 "$here"/data/{train,valid,test}.jsonl
     fi
-    if stage_wanted 2 "train $1"; then
-        asr-train experiment=fsdd "data.dir=$here/data" "run_dir=$here/run" ${settings[@]+"${settings[@]}"}
-    fi
-    if stage_wanted 3 "decode $1"; then
-        asr-decode "model=$here/run" "manifest=$here/data/test.jsonl" "out=$here/test.hyp.jsonl" overwrite=true
-    fi
-    if stage_wanted 4 "score $1"; then
-        asr-score "ref=$here/data/test.jsonl" "hyp=$here/test.hyp.jsonl" unit=word "out=$here/score"
-    fi
-    echo
-    echo "model: $here/run/model    curves: $here/run/curves.png    transcripts: $here/test.hyp.jsonl    score: $here/score"
+    usual_stages "$here" test word
 }
 
 if [ -z "$leave_one_out" ]; then

@@ -23,16 +23,4 @@ if stage_wanted 1 "prepare"; then
     asr-data prepare mini_librispeech --root "$data" --out "$out/data" ${partial:+--counts any} ${download:+--download}
     [ -z "$small" ] || thin 20 "$out"/data/{train,valid,dev}.jsonl
 fi
-if stage_wanted 2 "train"; then
-    asr-train experiment=mini_librispeech "data.dir=$out/data" "run_dir=$out/run" ${settings[@]+"${settings[@]}"}
-fi
-if stage_wanted 3 "decode"; then
-    asr-decode "model=$out/run" "manifest=$out/data/dev.jsonl" "out=$out/dev.hyp.jsonl" overwrite=true
-fi
-if stage_wanted 4 "score"; then
-    for unit in word char; do
-        asr-score "ref=$out/data/dev.jsonl" "hyp=$out/dev.hyp.jsonl" "unit=$unit" "out=$out/score_$unit"
-    done
-fi
-echo
-echo "model: $out/run/model    curves: $out/run/curves.png    transcripts: $out/dev.hyp.jsonl    score:" "$out/score_"{word,char}
+usual_stages "$out" dev word char

@@ -18,14 +18,4 @@ if stage_wanted 1 "prepare"; then
     need_data "the recordings of yesno"
     asr-data prepare yesno --root "$data" --out "$out/data"
 fi
-if stage_wanted 2 "train"; then
-    asr-train experiment=yesno "data.dir=$out/data" "run_dir=$out/run" ${settings[@]+"${settings[@]}"}
-fi
-if stage_wanted 3 "decode"; then
-    asr-decode "model=$out/run" "manifest=$out/data/test.jsonl" "out=$out/test.hyp.jsonl" overwrite=true
-fi
-if stage_wanted 4 "score"; then
-    asr-score "ref=$out/data/test.jsonl" "hyp=$out/test.hyp.jsonl" unit=word "out=$out/score"
-fi
-echo
-echo "model: $out/run/model    curves: $out/run/curves.png    transcripts: $out/test.hyp.jsonl    score: $out/score"
+usual_stages "$out" test word
