@@ -70,6 +70,11 @@ class ObjectiveOptions:
                 f"objective.intermediate_layer={self.intermediate_layer} with encoder.self_conditioned={conditioned}: the middle "
                 "output is the one that the layers above read; leave objective.intermediate_layer out"
             )
+        if layers == 1:
+            raise UsageError(
+                f"objective.intermediate={self.intermediate} with encoder.layers=1: one layer has no middle output; use "
+                "objective.intermediate=0 or more layers"
+            )
         chosen = conditioned or self.intermediate_layer or layers // 2
         if not 0 < chosen < layers:
             raise UsageError(

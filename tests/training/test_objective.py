@@ -174,8 +174,13 @@ def test_the_middle_must_lie_below_the_last_layer(config):
     assert ObjectiveOptions(intermediate=0.3).layer(five) == 2
     assert ObjectiveOptions(intermediate=0.3, intermediate_layer=4).layer(five) == 4
     assert ObjectiveOptions(intermediate_layer=4).layer(EncoderOptions(layers=1)) == 0
-    with pytest.raises(UsageError, match=r"objective\.intermediate_layer=0 with encoder\.layers=1: the middle"):
+    with pytest.raises(UsageError, match=r"objective\.intermediate=0\.3 with encoder\.layers=1: .* objective\.intermediate=0"):
         replace(config, objective=ObjectiveOptions(intermediate=0.3))
+    with pytest.raises(UsageError, match=r"objective\.intermediate_layer=5 with encoder\.layers=5: the middle"):
+        ObjectiveOptions(intermediate=0.3, intermediate_layer=5).layer(five)
+    for layers, words in ((1, "and objective.intermediate=0, too"), (2, "or a layer below the last one")):
+        with pytest.raises(UsageError, match=rf"encoder\.self_conditioned=2 with encoder\.layers={layers}: use 0 .*{words}"):
+            EncoderOptions(layers=layers, self_conditioned=2)
 
 
 def test_the_middle_is_what_the_layers_above_read():
