@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from asr.errors import DataError, ModelError, UsageError
-from asr.inspection.ctc import CtcOptions, look, spread, stage_of, train_toy
+from asr.inspection.ctc import look
+from asr.inspection.ctc_course import CtcOptions, spread, stage_of, train_toy
 from asr.inspection.source import load_network
 from asr.models.package import load_model
 from asr.training.checkpoint import save_checkpoint

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from asr.errors import DataError, UsageError
-from asr.inspection.gradient import (
+from asr.inspection.gradient import look
+from asr.inspection.gradient_reach import (
     STATIONS,
     FreshOptions,
     GradientOptions,
     Reach,
     fresh_reach,
     jacobian_norms,
-    look,
     trained_reach,
 )
 from asr.inspection.source import before_training, hear, through_layers
