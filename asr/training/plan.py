@@ -63,7 +63,7 @@ SIZES = (
     Size(0.1, **ADAM, layers=1, width=64, dropout=0.1, utterances=4, seconds=40, steps=1000, rate=3e-3),
     Size(0.5, **ADAM, layers=2, width=128, dropout=0.2, utterances=8, seconds=60, steps=3000, rate=2e-3),
     Size(2.0, **MUON, layers=3, width=192, dropout=0.3, utterances=10, seconds=72, steps=2500, rate=2.5e-3),
-    Size(10, **MUON, layers=3, width=256, dropout=0.3, utterances=12, seconds=72, steps=4000, rate=2.5e-3),
+    Size(10, **MUON, layers=3, width=256, dropout=0.3, utterances=12, seconds=72, steps=5000, rate=2.5e-3),
     Size(50, **MUON, layers=4, width=384, dropout=0.3, utterances=16, seconds=160, steps=16000, rate=2e-3),
     Size(200, **MUON, layers=4, width=512, dropout=0.3, utterances=24, seconds=300, steps=30000, rate=2e-3),
     Size(1e9, **MUON, layers=5, width=640, dropout=0.2, utterances=48, seconds=600, steps=100000, rate=1.5e-3),
