@@ -150,6 +150,10 @@ def test_a_choice_wins_over_an_experiment() -> None:
     with_phones = compose_config("train", Arguments(["experiment=speechocean762_phones"]), TrainConfig)
     assert with_phones.tokens.unit == "phones"
     assert config.optim == with_phones.optim
+    changed = compose_config("train", Arguments(["optim=adamw", "experiment=speechocean762_phones"]), TrainConfig).optim
+    assert (with_phones.optim.optimizer, changed.optimizer) == ("muon", "adamw")
+    assert changed.learning_rate == TrainConfig().optim.learning_rate
+    assert changed.warmup_steps == with_phones.optim.warmup_steps != TrainConfig().optim.warmup_steps
 
 
 def test_a_typo_ends_with_exit_code_2_and_one_line(tmp_path: Path) -> None:

@@ -108,6 +108,15 @@ def test_adamw_gets_its_own_number_of_steps():
     assert ours["training.epochs"] == 9
 
 
+def test_muon_is_that_of_the_configurations():
+    """What the plan sets beside the rate is what `optim=muon` sets."""
+    keys = schedule_choices(size_for(3.0), [4.0] * 50)[0].keys
+    config = compose_config("train", Arguments(["optim=muon"]), TrainConfig).optim
+    chosen = {key: value for key, value in keys.items() if key.startswith("optim.") and key != "optim.warmup_steps"}
+    names = ("optimizer", "momentum", "weight_decay", "learning_rate")
+    assert chosen == {f"optim.{name}": getattr(config, name) for name in names}
+
+
 def test_layers_that_are_typed_move_the_middle():
     chosen = [network_choice(size_for(3.0), 3.0, {"encoder.layers": layers}).keys for layers in (2, 3, 4, 8)]
     assert [keys["encoder.self_conditioned"] for keys in chosen] == [1, 2, 2, 4]
