@@ -103,10 +103,10 @@ class EncoderOptions:
                 "leave it out"
             )
         if not 0 <= self.self_conditioned < self.layers:
-            layers = "or a layer below the last one" if self.layers > 1 else "and objective.intermediate=0, too"
-            raise UsageError(
-                f"encoder.self_conditioned={self.self_conditioned} with encoder.layers={self.layers}: use 0 for none, {layers}"
-            )
+            advice = "use 0 for none, or a layer below the last one"
+            if self.layers == 1:
+                advice = "there is none below it; use encoder.self_conditioned=0 objective.intermediate=0"
+            raise UsageError(f"encoder.self_conditioned={self.self_conditioned} with encoder.layers={self.layers}: {advice}")
         if not 0.0 <= self.dropout < 1.0:
             raise UsageError(f"encoder.dropout={self.dropout} is out of range: use a probability from 0 to below 1")
         if not -100.0 <= self.forget_bias <= 100.0:
