@@ -10,6 +10,7 @@
 recipe="$(basename -- "$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)")"
 root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 data='' out='' stage=1 small='' processes=1 trainer=(asr-train) settings=() small_settings=() own_values='' own_flags=''
+prepared='' remark=''
 
 refuse() {
     echo "recipes/$recipe/run.sh: $1" >&2
@@ -83,6 +84,6 @@ usual_stages() {
         asr-score "ref=$manifests/$part.jsonl" "hyp=$here/$part.hyp.jsonl" "unit=$unit" "out=${scores[${#scores[@]} - 1]}"
     done
     echo
-    [ -z "${remark:-}" ] || echo "$remark"
+    [ -z "$remark" ] || echo "$remark"
     echo "model: $here/run/model    curves: $here/run/curves.png    transcripts: $here/$part.hyp.jsonl    score: ${scores[*]}"
 }

@@ -126,6 +126,15 @@ def test_the_four_stages(recipe: str, dry, tmp_path: Path):
     assert all(str(out) in line for line in ("\t".join(words) for words in calls[1:]))
 
 
+def test_variables_of_the_environment_change_nothing(dry, tmp_path):
+    """The names that recipes and `common.sh` use among themselves are theirs, whatever the user has exported."""
+    words = ["yesno", "--data", tmp_path, "--out", tmp_path / "out"]
+    plain, calls = dry(*words)
+    odd, again = dry(*words, prepared="/elsewhere", remark="something else", small="yes", settings="a=b")
+    assert again == calls
+    assert odd.stdout == plain.stdout
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("stage", [2, 3, 4])
 def test_a_later_start(recipe: str, stage: int, dry, tmp_path: Path):
